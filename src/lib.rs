@@ -1,0 +1,3 @@
+//! wip
+pub mod notice;
+pub mod secret;

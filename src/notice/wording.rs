@@ -1,0 +1,273 @@
+//! Finds username and token in what a person would see.
+//!
+//! First choice are the labels of the real mails, English and Japanese. Second
+//! is the structure that every language shares: the link to the help page on
+//! security tokens, a line `label: address`, and on the next line
+//! `label: letters-and-digits`. Everything is collected, and only then judged:
+//! two different values mean that nothing is picked.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{Doubt, Ignored, NotANotice, Notice, Username, mime::Rendition};
+use crate::secret::Secret;
+
+/// What one rendition holds.
+pub(super) type Found = Result<Notice, NotANotice>;
+
+/// The help page that every known token mail links to, in every language.
+const HELP_PAGE: &str = "user_security_token";
+
+/// How long a token is. Samples have 22 to 25 characters; Salesforce names no
+/// length, so there is room on both sides.
+const TOKEN_LENGTH: std::ops::RangeInclusive<usize> = 20..=32;
+
+/// Up to two line ends may stand between a label and its value: the value on
+/// the next line, in the next table cell, or below an empty line.
+const GAP: &str = r"[ *]*(?:\n[ *]*){0,2}";
+
+#[expect(clippy::expect_used, reason = "the patterns are constants, and a test compiles them")]
+fn pattern(source: &str) -> Regex {
+    Regex::new(source).expect("a constant pattern")
+}
+
+static USERNAME: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(&format!(
+        r"(?im)^[ *|]*(?:user ?name|ユーザー?名)[ *]*:{GAP}(\S+)"
+    ))
+});
+
+static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(&format!(
+        r"(?im)^[ *|]*(?:security token|セキュリティ ?トークン)[ *]*(?:\([^()\n]{{1,40}}\))?[ *]*:{GAP}(\S+)"
+    ))
+});
+
+/// Where a mail program begins to quote another mail.
+static QUOTE: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"(?im)^[ ]*(?:-{2,}[^\n]{0,60}(?:message|nachricht|mensaje|messaggio|メッセージ)[^\n]{0,20}-{2,}|begin forwarded message|_{10,}\n[ ]*(?:from|von|de|da)[ ]*:|on [^\n]{5,120} wrote:|am [^\n]{5,120} schrieb)",
+    )
+});
+
+/// `address` or `address <mailto:address>`, as a converter from HTML writes it.
+static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r#"^([^\s@<>()\[\],;:"\\]{1,80}@[^\s@<>()\[\],;:"\\]+\.[^\s@<>()\[\],;:"\\]*[A-Za-z0-9])(?: ?<mailto:[^<>]*>)?$"#)
+});
+
+/// Whether this is the subject of a token mail, whatever stands before it.
+pub(super) fn is_notice_subject(subject: &str) -> bool {
+    let subject = subject.to_lowercase();
+    subject.contains("your new salesforce security token")
+        || subject.contains("salesforce.com security token confirmation")
+}
+
+/// Whether a subject has to do with security tokens at all.
+pub(super) fn mentions_token(subject: &str) -> bool {
+    subject.to_lowercase().contains(super::SUBJECT_SEARCH)
+}
+
+/// Whether hidden text holds what should have been visible: a label, or a
+/// word with the shape of a token.
+pub(super) fn is_suspicious(hidden: &str) -> bool {
+    USERNAME.is_match(hidden)
+        || TOKEN.is_match(hidden)
+        || hidden.split_whitespace().any(looks_like_token)
+}
+
+/// Looks for one username and one token. `announced` says that the subject is
+/// that of a token mail.
+pub(super) fn find(shown: &Rendition, announced: bool) -> Found {
+    let linked = shown.visible.contains(HELP_PAGE) || shown.links.contains(HELP_PAGE);
+    if !announced && !linked {
+        return Err(NotANotice::Ignored(Ignored::NoNotice));
+    }
+    let own = own_words(&shown.visible);
+    let found = match by_labels(&own.text) {
+        Err(NotANotice::Ignored(Ignored::NoNotice)) if linked => by_structure(&own.text),
+        found => found,
+    };
+    match found {
+        Err(NotANotice::Ignored(Ignored::NoNotice)) if own.quotes => {
+            let all = unquoted(&shown.visible);
+            match by_labels(&all) {
+                Err(NotANotice::Ignored(Ignored::NoNotice)) => found,
+                _ => Err(NotANotice::Ignored(Ignored::Quoted)),
+            }
+        }
+        Ok(notice) if other_token_stands_alone(&own.text, &notice.token) => {
+            Err(NotANotice::Held(Doubt::TwoTokens))
+        }
+        found => found,
+    }
+}
+
+/// What the writer of the mail wrote, without what is quoted from others.
+struct OwnWords {
+    text: String,
+    quotes: bool,
+}
+
+fn own_words(visible: &str) -> OwnWords {
+    let (before, quotes) = match QUOTE.find(visible) {
+        Some(found) => (visible.get(..found.start()).unwrap_or_default(), true),
+        None => (visible, false),
+    };
+    let mut own = OwnWords {
+        text: String::with_capacity(before.len()),
+        quotes,
+    };
+    for line in before.lines() {
+        if line.trim_start().starts_with('>') {
+            own.quotes = true;
+        } else {
+            own.text.push_str(line);
+            own.text.push('\n');
+        }
+    }
+    own
+}
+
+/// The text with its quotation marks taken away, to see what was quoted.
+fn unquoted(visible: &str) -> String {
+    let mut text = String::with_capacity(visible.len());
+    for line in visible.lines() {
+        text.push_str(line.trim_start_matches(['>', ' ']));
+        text.push('\n');
+    }
+    text
+}
+
+fn by_labels(text: &str) -> Found {
+    let usernames = values(&USERNAME, text);
+    let tokens = values(&TOKEN, text);
+    if usernames.is_empty() || tokens.is_empty() {
+        return Err(NotANotice::Ignored(Ignored::NoNotice));
+    }
+    decide(
+        usernames.iter().filter_map(|value| address(value)),
+        tokens.iter().copied(),
+    )
+}
+
+/// The structural reading, for languages whose labels nobody has shown us.
+fn by_structure(text: &str) -> Found {
+    let lines = labelled_lines(text);
+    let pairs: Vec<(&str, &str)> = lines
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [(_, first), (_, second)] => {
+                let username = address(first)?;
+                (looks_like_token(second) || is_placeholder(second)).then_some((username, second.as_str()))
+            }
+            _ => None,
+        })
+        .collect();
+    if pairs.is_empty() {
+        return Err(NotANotice::Ignored(Ignored::NoNotice));
+    }
+    decide(
+        pairs.iter().map(|(username, _)| *username),
+        pairs.iter().map(|(_, token)| *token),
+    )
+}
+
+/// One username and one token, or why not.
+fn decide<'a>(
+    usernames: impl Iterator<Item = &'a str>,
+    tokens: impl Iterator<Item = &'a str>,
+) -> Found {
+    let mut username: Option<Username> = None;
+    for candidate in usernames.map(Username::new) {
+        match &username {
+            Some(known) if *known != candidate => {
+                return Err(NotANotice::Held(Doubt::TwoUsernames));
+            }
+            _ => username = Some(candidate),
+        }
+    }
+    let (mut token, mut placeholder): (Option<&str>, bool) = (None, false);
+    for candidate in tokens {
+        if is_placeholder(candidate) {
+            placeholder = true;
+        } else if is_token(candidate) {
+            if token.is_some_and(|known| known != candidate) {
+                return Err(NotANotice::Held(Doubt::TwoTokens));
+            }
+            token = Some(candidate);
+        }
+    }
+    match (username, token) {
+        (Some(username), Some(token)) => Ok(Notice {
+            username,
+            token: Secret::new(token.to_owned()),
+        }),
+        (_, None) if placeholder => Err(NotANotice::Ignored(Ignored::Placeholder)),
+        _ => Err(NotANotice::Held(Doubt::Malformed)),
+    }
+}
+
+/// The value behind each place where a label stands.
+fn values<'t>(label: &Regex, text: &'t str) -> Vec<&'t str> {
+    label
+        .captures_iter(text)
+        .filter_map(|found| found.get(1))
+        .map(|value| value.as_str().trim_matches('*'))
+        .collect()
+}
+
+/// Lines of the form `label: value`, the value taken from the next line where
+/// nothing stands behind the colon.
+fn labelled_lines(text: &str) -> Vec<(String, String)> {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).peekable();
+    let mut found = Vec::new();
+    while let Some(line) = lines.next() {
+        let Some((label, value)) = line.split_once(':') else {
+            found.push((String::new(), line.to_owned()));
+            continue;
+        };
+        let value = match value.trim() {
+            "" => lines.next_if(|next| !next.contains(':')).unwrap_or_default(),
+            value => value,
+        };
+        found.push((label.trim().to_owned(), value.to_owned()));
+    }
+    found.retain(|(label, _)| label.chars().count() <= 80);
+    found
+}
+
+fn address(value: &str) -> Option<&str> {
+    ADDRESS
+        .captures(value)
+        .and_then(|found| found.get(1))
+        .map(|address| address.as_str())
+}
+
+fn is_token(word: &str) -> bool {
+    TOKEN_LENGTH.contains(&word.len()) && word.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+/// A token by its looks alone: it must mix letters and digits, as a word of a
+/// language does not.
+fn looks_like_token(word: &str) -> bool {
+    is_token(word)
+        && word.bytes().any(|b| b.is_ascii_digit())
+        && word.bytes().any(|b| b.is_ascii_alphabetic())
+        && !is_placeholder(word)
+}
+
+/// `XXXXXXXXXXXXXXXXXXXXXXXX`: a row of one letter, which a sample shows.
+fn is_placeholder(word: &str) -> bool {
+    is_token(word)
+        && word
+            .bytes()
+            .all(|b| Some(b.to_ascii_lowercase()) == word.bytes().next().map(|f| f.to_ascii_lowercase()))
+}
+
+/// Whether a line consists of another word that could be a token.
+fn other_token_stands_alone(text: &str, token: &Secret) -> bool {
+    text.lines()
+        .map(|line| line.trim_matches([' ', '*']))
+        .any(|line| looks_like_token(line) && line != token.expose())
+}
