@@ -1,3 +1,5 @@
 //! wip
+pub mod judge;
 pub mod notice;
 pub mod secret;
+pub mod sender;

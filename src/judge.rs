@@ -1,0 +1,56 @@
+//! Where `notice` and `sender` meet: one mail in, one judgement out.
+//!
+//! The daemon and `tokenwatch extract` both call [`judge`], so what `extract`
+//! says is what the daemon does.
+
+use jiff::Timestamp;
+
+use crate::notice::{self, Envelope, Mail, NotANotice, Notice};
+use crate::sender::{self, Keys, Policy, Verdict};
+
+/// What is to be thought of a mail.
+#[derive(Debug)]
+pub struct Judgement {
+    /// What its headers say.
+    pub envelope: Envelope,
+    /// What it says, and who says it.
+    pub finding: Finding,
+}
+
+/// The two questions answered.
+#[derive(Debug)]
+pub enum Finding {
+    /// A notice; the verdict decides whether it is acted on.
+    Notice(Notice, Verdict),
+    /// No notice; its sender was not asked for.
+    NotANotice(NotANotice),
+}
+
+impl Judgement {
+    /// When the notice was made, where that can be relied on: the `Date`
+    /// header under a signature that covers it (invariant 2).
+    pub fn originated(&self) -> Option<Timestamp> {
+        match &self.finding {
+            Finding::Notice(_, Verdict::Trusted(proof)) if proof.date_signed() => {
+                self.envelope.date
+            }
+            Finding::Notice(..) | Finding::NotANotice(_) => None,
+        }
+    }
+}
+
+/// Judges one mail. Only a mail that reads as a notice costs a look-up in the DNS.
+pub async fn judge(raw: &[u8], policy: &Policy, keys: &Keys) -> Judgement {
+    let mail = Mail::parse(raw);
+    let finding = match notice::read(&mail) {
+        Ok(notice) => {
+            let verdict = sender::judge(raw, &mail, policy, keys).await;
+            Finding::Notice(notice, verdict)
+        }
+        Err(why) => Finding::NotANotice(why),
+    };
+    Judgement {
+        envelope: mail.envelope(),
+        finding,
+    }
+}

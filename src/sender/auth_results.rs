@@ -1,0 +1,239 @@
+//! `Authentication-Results` (RFC 8601): what our own mail server found out
+//! when the mail came in.
+//!
+//! Anyone can put such a header into a mail before it reaches us, so only the
+//! newest one counts whose authserv-id is ours: a receiver adds its own on
+//! top. A pass is `dkim=pass` with a domain aligned with `From`, or
+//! `dmarc=pass` for the domain of `From`.
+
+use mail_parser::Message;
+
+use super::aligned;
+
+/// Asks the newest header of one of `receivers`: its authserv-id, and whether
+/// it says that the mail passed for `domain`. `None` where no header is ours.
+pub(super) fn ask(
+    mail: &Message<'_>,
+    receivers: &[String],
+    domain: &str,
+) -> Option<(String, bool)> {
+    mail.headers_raw()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("Authentication-Results"))
+        .filter_map(|(_, value)| parse(value))
+        .find(|results| {
+            receivers
+                .iter()
+                .any(|ours| ours.eq_ignore_ascii_case(&results.authserv_id))
+        })
+        .map(|results| {
+            let passed = results.passes(domain);
+            (results.authserv_id, passed)
+        })
+}
+
+/// One parsed header.
+#[derive(Debug, PartialEq, Eq)]
+struct Results {
+    authserv_id: String,
+    methods: Vec<Method>,
+}
+
+/// `method=result` and the properties behind it, names in lower case.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Method {
+    name: String,
+    result: String,
+    properties: Vec<(String, String)>,
+}
+
+impl Results {
+    fn passes(&self, domain: &str) -> bool {
+        let failed = |method: &Method| method.name == "dmarc" && method.result == "fail";
+        !self.methods.iter().any(failed)
+            && self.methods.iter().any(|method| method.passes(domain))
+    }
+}
+
+impl Method {
+    fn passes(&self, domain: &str) -> bool {
+        if self.result != "pass" {
+            return false;
+        }
+        match self.name.as_str() {
+            "dkim" => self.domains(&["header.d", "header.i"], domain, aligned),
+            "dmarc" => self.domains(&["header.from"], domain, str::eq_ignore_ascii_case),
+            _ => false,
+        }
+    }
+
+    /// Whether one of the properties is there, and each that is there fits.
+    fn domains(&self, names: &[&str], domain: &str, fits: fn(&str, &str) -> bool) -> bool {
+        let mut values = self
+            .properties
+            .iter()
+            .filter(|(name, _)| names.contains(&name.as_str()))
+            .map(|(_, value)| value.rsplit_once('@').map_or(value.as_str(), |(_, d)| d))
+            .peekable();
+        values.peek().is_some() && values.all(|value| fits(value, domain))
+    }
+}
+
+/// Parses a header value; `None` where it is none of RFC 8601's.
+fn parse(value: &str) -> Option<Results> {
+    let mut sections = sections(value)?.into_iter();
+    let mut head = sections.next()?.into_iter();
+    let Word::Text(authserv_id) = head.next()? else {
+        return None;
+    };
+    let mut methods = Vec::new();
+    for section in sections {
+        let mut pairs = pairs(section);
+        if pairs.is_empty() {
+            continue; // `none`, or nothing behind the last semicolon
+        }
+        let (name, result) = pairs.remove(0);
+        // `method/version` (section 2.2): the version says nothing here.
+        let name = name.split('/').next().unwrap_or_default().to_owned();
+        methods.push(Method {
+            name,
+            result: result.to_ascii_lowercase(),
+            properties: pairs,
+        });
+    }
+    Some(Results {
+        authserv_id,
+        methods,
+    })
+}
+
+/// A word of the header, or the `=` between two.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    Text(String),
+    Equals,
+}
+
+/// Splits at semicolons, with comments gone and quoted strings taken whole.
+fn sections(value: &str) -> Option<Vec<Vec<Word>>> {
+    let mut sections = vec![Vec::new()];
+    let mut word = String::new();
+    let mut depth = 0_usize;
+    let mut chars = value.chars();
+    let finish = |sections: &mut Vec<Vec<Word>>, word: &mut String| {
+        if !word.is_empty()
+            && let Some(section) = sections.last_mut()
+        {
+            section.push(Word::Text(std::mem::take(word)));
+        }
+    };
+    while let Some(c) = chars.next() {
+        match (c, depth) {
+            ('(', _) => depth = depth.saturating_add(1),
+            (')', 1..) => depth = depth.saturating_sub(1),
+            ('\\', 1..) => {
+                chars.next()?;
+            }
+            (_, 1..) => {}
+            ('"', 0) => loop {
+                match chars.next()? {
+                    '"' => break,
+                    '\\' => word.push(chars.next()?),
+                    quoted => word.push(quoted),
+                }
+            },
+            (';', 0) => {
+                finish(&mut sections, &mut word);
+                sections.push(Vec::new());
+            }
+            ('=', 0) => {
+                finish(&mut sections, &mut word);
+                sections.last_mut()?.push(Word::Equals);
+            }
+            (c, 0) if c.is_whitespace() => finish(&mut sections, &mut word),
+            (c, 0) => word.push(c),
+        }
+    }
+    finish(&mut sections, &mut word);
+    (depth == 0).then_some(sections)
+}
+
+/// The `name = value` pairs of a section, names in lower case.
+fn pairs(section: Vec<Word>) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut words = section.into_iter().peekable();
+    while let Some(word) = words.next() {
+        let Word::Text(name) = word else { continue };
+        if words.next_if_eq(&Word::Equals).is_none() {
+            continue;
+        }
+        if let Some(Word::Text(value)) = words.next_if(|next| matches!(next, Word::Text(_))) {
+            pairs.push((name.to_ascii_lowercase(), value));
+        }
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notice::Mail;
+
+    fn says(headers: &[&str], domain: &str) -> Option<(String, bool)> {
+        let raw: String = headers
+            .iter()
+            .map(|value| format!("Authentication-Results: {value}\r\n"))
+            .collect();
+        let raw = raw + "From: support@salesforce.com\r\n\r\n";
+        ask(
+            Mail::parse(raw.as_bytes()).parsed().unwrap(),
+            &["mx.example.com".to_owned()],
+            domain,
+        )
+    }
+
+    fn passes(value: &str) -> Option<bool> {
+        says(&[value], "salesforce.com").map(|(_, passed)| passed)
+    }
+
+    #[test]
+    fn aligned_dkim_and_dmarc_pass() {
+        for value in [
+            "mx.example.com; dkim=pass header.d=salesforce.com",
+            "MX.example.com 1; spf=fail; dkim=pass (2048-bit key; (nested)) header.i=@salesforce.com header.s=sf",
+            "mx.example.com;\r\n dmarc=pass (p=REJECT dis=NONE) header.from=salesforce.com",
+            "mx.example.com; dkim/1=PASS reason=\"good; really\" header.d=\"salesforce.com\"",
+        ] {
+            assert_eq!(passes(value), Some(true), "{value}");
+        }
+    }
+
+    #[test]
+    fn anything_less_does_not_pass() {
+        for value in [
+            "mx.example.com; spf=pass smtp.mailfrom=salesforce.com",
+            "mx.example.com; dkim=pass header.d=evil.example",
+            "mx.example.com; dkim=pass header.d=salesforce.com header.i=@evil.example",
+            "mx.example.com; dkim=fail header.d=salesforce.com",
+            "mx.example.com; dkim=pass",
+            "mx.example.com; none",
+            "mx.example.com; dkim=pass header.d=salesforce.com; dmarc=fail header.from=salesforce.com",
+            "mx.example.com (; dkim=pass header.d=salesforce.com ); none",
+            "mx.example.com; dmarc=pass header.from=evil.example",
+        ] {
+            assert_eq!(passes(value), Some(false), "{value}");
+        }
+    }
+
+    #[test]
+    fn only_the_newest_header_of_our_own_receiver_counts() {
+        let pass = "mx.example.com; dkim=pass header.d=salesforce.com";
+        let fail = "mx.example.com; dkim=fail header.d=salesforce.com";
+        let foreign = "evil.example; dkim=pass header.d=salesforce.com";
+        let newest = |headers: &[&str]| says(headers, "salesforce.com").map(|(_, passed)| passed);
+        assert_eq!(newest(&[fail, pass]), Some(false));
+        assert_eq!(newest(&[pass, fail]), Some(true));
+        assert_eq!(newest(&[foreign]), None);
+        assert_eq!(newest(&[foreign, pass]), Some(true));
+        assert_eq!(newest(&["mx.example.com; (unclosed", pass]), Some(true));
+    }
+}
