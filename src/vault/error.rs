@@ -1,0 +1,181 @@
+//! What can go wrong with a vault.
+//!
+//! keyring-core's errors are never passed on as they are: the `Debug` of two
+//! of them prints the secret's bytes.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A call to the vault failed.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The file vault failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The store has locked itself, or denies access.
+    #[error("the credential store denies access")]
+    NoAccess,
+    /// The store failed. Its message is kept back, for it may hold a secret.
+    #[error("the credential store failed ({0})")]
+    Store(&'static str),
+    /// There is no Secret Service on this machine, or no session bus.
+    #[error("no Secret Service answers")]
+    NoSecretService,
+    /// The store did not answer in time.
+    #[error("the credential store did not answer within 10 s")]
+    TimedOut,
+    /// An earlier call has not come back yet.
+    #[error("the credential store still hangs in an earlier call")]
+    Stuck,
+    /// The thread of the vault is gone.
+    #[error("the vault has stopped")]
+    Stopped,
+    /// The thread of the vault could not be started.
+    #[error("the vault's thread does not start")]
+    Thread(#[source] io::Error),
+    /// What is stored is no text.
+    #[error("what is stored for {user} is no text")]
+    NotText {
+        /// The entry's user.
+        user: String,
+    },
+}
+
+/// The encrypted file failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file system said no.
+    #[error("cannot {doing} {path}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// Another process has the vault open.
+    #[error("another process holds {0}")]
+    Locked(PathBuf),
+    /// The vault is there and its key is not.
+    #[error("the vault's key {0} is missing")]
+    KeyMissing(PathBuf),
+    /// The key file holds no key.
+    #[error("{0} holds no age identity (AGE-SECRET-KEY-…)")]
+    KeyMalformed(PathBuf),
+    /// The key does not open the vault.
+    #[error("the key does not open {0}")]
+    WrongKey(PathBuf),
+    /// The vault is not what was written, or was tampered with.
+    #[error("{0} is damaged")]
+    Damaged(PathBuf),
+    /// Others than the owner may read the file.
+    #[error("{path} can be read by others (mode {mode:04o})")]
+    Insecure {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file is larger than a vault ever is.
+    #[error("{0} is too large for a vault")]
+    TooLarge(PathBuf),
+    /// The vault was written by a newer tokenwatch.
+    #[error("{0} was written by a newer version")]
+    NewerFormat(PathBuf),
+}
+
+/// How an error is to be met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Trying again may help.
+    Transient,
+    /// A person must act, and the configuration or permissions are wrong.
+    Permission,
+    /// A person must act.
+    Person,
+}
+
+impl VaultError {
+    /// How the error is to be met.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::TimedOut | Self::Stuck | Self::Stopped | Self::Thread(_) => Class::Transient,
+            Self::NoAccess => Class::Permission,
+            Self::Store(_) | Self::NoSecretService | Self::NotText { .. } => Class::Person,
+            Self::File(error) => error.class(),
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::NoAccess => "unlock the keyring, or set `backend = \"file\"` in [vault]",
+            Self::NoSecretService => {
+                "on a machine without a desktop, set `backend = \"file\"` in [vault]"
+            }
+            Self::TimedOut | Self::Stuck => "see whether the keyring waits for its password",
+            Self::Store(_) | Self::Stopped | Self::Thread(_) | Self::NotText { .. } => {
+                "run `tokenwatch check`"
+            }
+        }
+    }
+}
+
+impl FileError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Class::Permission
+            }
+            Self::Io { .. } | Self::Locked(_) => Class::Transient,
+            Self::Insecure { .. } => Class::Permission,
+            Self::KeyMissing(_)
+            | Self::KeyMalformed(_)
+            | Self::WrongKey(_)
+            | Self::Damaged(_)
+            | Self::TooLarge(_)
+            | Self::NewerFormat(_) => Class::Person,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "make room on the disk; nothing is lost, and it is tried again"
+            }
+            Self::Io { .. } => "see that the state folder exists, is writable, and is yours",
+            Self::Locked(_) => "stop the other tokenwatch, or use the one that runs",
+            Self::KeyMissing(_) | Self::WrongKey(_) | Self::KeyMalformed(_) => {
+                "put the right key back from your backup; without it the vault cannot be opened"
+            }
+            Self::Damaged(_) => "put vault and key back from the same backup",
+            Self::Insecure { .. } => "run `chmod 600` on it, and think about who has read it",
+            Self::TooLarge(_) => "this is no vault: see what `path` in [vault] points to",
+            Self::NewerFormat(_) => "install the newer tokenwatch again",
+        }
+    }
+}
+
+impl From<keyring_core::Error> for VaultError {
+    fn from(error: keyring_core::Error) -> Self {
+        use keyring_core::Error;
+        match error {
+            Error::PlatformFailure(inner) => inner
+                .downcast::<FileError>()
+                .map_or(Self::Store("platform failure"), |file| Self::File(*file)),
+            Error::NoStorageAccess(_) => Self::NoAccess,
+            Error::NoEntry => Self::Store("no entry"),
+            Error::BadEncoding(_) => Self::Store("bad encoding"),
+            Error::BadDataFormat(..) => Self::Store("bad data"),
+            Error::BadStoreFormat(_) => Self::Store("bad store"),
+            Error::TooLong(..) => Self::Store("too long"),
+            Error::Invalid(..) => Self::Store("invalid name"),
+            Error::Ambiguous(_) => Self::Store("more than one entry"),
+            Error::NoDefaultStore => Self::NoSecretService,
+            Error::NotSupportedByStore(_) => Self::Store("not supported"),
+            _ => Self::Store("unknown"),
+        }
+    }
+}
