@@ -26,12 +26,10 @@ impl Secret {
 
     /// The password followed at once by the token, as Salesforce wants it
     /// where a program logs in.
+    #[must_use]
     pub fn followed_by(&self, token: &Self) -> Self {
-        let mut text = String::with_capacity(
-            self.expose()
-                .len()
-                .saturating_add(token.expose().len()),
-        );
+        let mut text =
+            String::with_capacity(self.expose().len().saturating_add(token.expose().len()));
         text.push_str(self.expose());
         text.push_str(token.expose());
         Self::new(text)

@@ -29,8 +29,8 @@ pub(super) fn render(source: &str) -> Seen {
     let (mut hidden, mut textless) = (0_usize, 0_usize);
     for edge in tree.tree.root().traverse() {
         match edge {
-            Edge::Open(node) => match node.value() {
-                Node::Element(element) => {
+            Edge::Open(node) => {
+                if let Node::Element(element) = node.value() {
                     if is_textless(element.name()) {
                         textless = textless.saturating_add(1);
                     }
@@ -43,7 +43,9 @@ pub(super) fn render(source: &str) -> Seen {
                     }
                     separate(&mut seen.visible, element.name());
                 }
-                Node::Text(text) if textless == 0 => {
+                if let Node::Text(text) = node.value()
+                    && textless == 0
+                {
                     push_collapsed(
                         if hidden == 0 {
                             &mut seen.visible
@@ -53,8 +55,7 @@ pub(super) fn render(source: &str) -> Seen {
                         text,
                     );
                 }
-                _ => {}
-            },
+            }
             Edge::Close(node) => {
                 if let Node::Element(element) = node.value() {
                     if is_textless(element.name()) {
@@ -128,10 +129,10 @@ fn separate(out: &mut String, name: &str) {
         "td" | "th" => out.push(' '),
         "br" | "p" | "div" | "tr" | "table" | "li" | "ul" | "ol" | "dl" | "dt" | "dd" | "h1"
         | "h2" | "h3" | "h4" | "h5" | "h6" | "blockquote" | "pre" | "hr" | "section"
-        | "article" | "header" | "footer" | "center" | "body" | "tbody" => {
-            if !out.is_empty() && !out.ends_with('\n') {
-                out.push('\n');
-            }
+        | "article" | "header" | "footer" | "center" | "body" | "tbody"
+            if !out.is_empty() && !out.ends_with('\n') =>
+        {
+            out.push('\n');
         }
         _ => {}
     }

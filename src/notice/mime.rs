@@ -4,8 +4,6 @@
 //! both are made and `read` compares them. Attachments are deliberately
 //! absent: nobody sees them without a click.
 
-use std::borrow::Cow;
-
 use jiff::Timestamp;
 use mail_parser::{HeaderName, Message, MimeHeaders, PartType};
 
@@ -108,7 +106,20 @@ fn is_reply_or_forward(subject: &str) -> bool {
         .collect();
     matches!(
         prefix.as_str(),
-        "re" | "fw" | "fwd" | "aw" | "wg" | "antw" | "sv" | "vs" | "tr" | "rv" | "enc" | "ynt" | "odp" | "転送" | "返信"
+        "re" | "fw"
+            | "fwd"
+            | "aw"
+            | "wg"
+            | "antw"
+            | "sv"
+            | "vs"
+            | "tr"
+            | "rv"
+            | "enc"
+            | "ynt"
+            | "odp"
+            | "転送"
+            | "返信"
     )
 }
 
@@ -118,13 +129,15 @@ fn is_reply_or_forward(subject: &str) -> bool {
 /// mail shows different things to different readers (RFC 5322, section 3.6
 /// allows each once).
 pub(super) fn has_duplicate_headers(mail: &Message<'_>) -> bool {
-    [HeaderName::From, HeaderName::Subject].iter().any(|wanted| {
-        mail.headers()
-            .iter()
-            .filter(|header| header.name == *wanted)
-            .count()
-            > 1
-    })
+    [HeaderName::From, HeaderName::Subject]
+        .iter()
+        .any(|wanted| {
+            mail.headers()
+                .iter()
+                .filter(|header| header.name == *wanted)
+                .count()
+                > 1
+        })
 }
 
 pub(super) fn renditions(mail: &Message<'_>) -> Renditions {
@@ -160,11 +173,11 @@ fn rendition(mail: &Message<'_>, parts: &[u32]) -> Rendition {
     let mut made = Rendition::default();
     for part in parts.iter().filter_map(|id| mail.parts.get(*id as usize)) {
         match &part.body {
-            PartType::Text(shown) => push(&mut made.visible, &Cow::Borrowed(shown.as_ref())),
+            PartType::Text(shown) => push(&mut made.visible, shown),
             PartType::Html(source) => {
                 let seen = html::render(source);
-                push(&mut made.visible, &Cow::Owned(seen.visible));
-                push(&mut made.hidden, &Cow::Owned(seen.hidden));
+                push(&mut made.visible, &seen.visible);
+                push(&mut made.hidden, &seen.hidden);
                 made.links.push_str(&seen.links);
             }
             PartType::Binary(_)
@@ -176,7 +189,7 @@ fn rendition(mail: &Message<'_>, parts: &[u32]) -> Rendition {
     made
 }
 
-fn push(out: &mut String, shown: &Cow<'_, str>) {
+fn push(out: &mut String, shown: &str) {
     out.push_str(&text::normalise(shown));
     out.push('\n');
 }

@@ -249,7 +249,11 @@ pub fn read(mail: &Mail<'_>) -> Result<Notice, NotANotice> {
     if seen.broken {
         return Err(NotANotice::Held(Doubt::BrokenEncoding));
     }
-    if seen.renditions.iter().any(|r| wording::is_suspicious(&r.hidden)) {
+    if seen
+        .renditions
+        .iter()
+        .any(|r| wording::is_suspicious(&r.hidden))
+    {
         return Err(NotANotice::Held(Doubt::HiddenText));
     }
     if mime::has_duplicate_headers(parsed) {

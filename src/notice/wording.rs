@@ -27,7 +27,10 @@ const TOKEN_LENGTH: std::ops::RangeInclusive<usize> = 20..=32;
 /// the next line, in the next table cell, or below an empty line.
 const GAP: &str = r"[ *]*(?:\n[ *]*){0,2}";
 
-#[expect(clippy::expect_used, reason = "the patterns are constants, and a test compiles them")]
+#[expect(
+    clippy::expect_used,
+    reason = "the patterns are constants, and a test compiles them"
+)]
 fn pattern(source: &str) -> Regex {
     Regex::new(source).expect("a constant pattern")
 }
@@ -53,7 +56,9 @@ static QUOTE: LazyLock<Regex> = LazyLock::new(|| {
 
 /// `address` or `address <mailto:address>`, as a converter from HTML writes it.
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r#"^([^\s@<>()\[\],;:"\\]{1,80}@[^\s@<>()\[\],;:"\\]+\.[^\s@<>()\[\],;:"\\]*[A-Za-z0-9])(?: ?<mailto:[^<>]*>)?$"#)
+    pattern(
+        r#"^([^\s@<>()\[\],;:"\\]{1,80}@[^\s@<>()\[\],;:"\\]+\.[^\s@<>()\[\],;:"\\]*[A-Za-z0-9])(?: ?<mailto:[^<>]*>)?$"#,
+    )
 });
 
 /// Whether this is the subject of a token mail, whatever stands before it.
@@ -159,7 +164,8 @@ fn by_structure(text: &str) -> Found {
         .filter_map(|pair| match pair {
             [(_, first), (_, second)] => {
                 let username = address(first)?;
-                (looks_like_token(second) || is_placeholder(second)).then_some((username, second.as_str()))
+                (looks_like_token(second) || is_placeholder(second))
+                    .then_some((username, second.as_str()))
             }
             _ => None,
         })
@@ -220,7 +226,11 @@ fn values<'t>(label: &Regex, text: &'t str) -> Vec<&'t str> {
 /// Lines of the form `label: value`, the value taken from the next line where
 /// nothing stands behind the colon.
 fn labelled_lines(text: &str) -> Vec<(String, String)> {
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).peekable();
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .peekable();
     let mut found = Vec::new();
     while let Some(line) = lines.next() {
         let Some((label, value)) = line.split_once(':') else {
@@ -228,7 +238,9 @@ fn labelled_lines(text: &str) -> Vec<(String, String)> {
             continue;
         };
         let value = match value.trim() {
-            "" => lines.next_if(|next| !next.contains(':')).unwrap_or_default(),
+            "" => lines
+                .next_if(|next| !next.contains(':'))
+                .unwrap_or_default(),
             value => value,
         };
         found.push((label.trim().to_owned(), value.to_owned()));
@@ -260,9 +272,9 @@ fn looks_like_token(word: &str) -> bool {
 /// `XXXXXXXXXXXXXXXXXXXXXXXX`: a row of one letter, which a sample shows.
 fn is_placeholder(word: &str) -> bool {
     is_token(word)
-        && word
-            .bytes()
-            .all(|b| Some(b.to_ascii_lowercase()) == word.bytes().next().map(|f| f.to_ascii_lowercase()))
+        && word.bytes().all(|b| {
+            Some(b.to_ascii_lowercase()) == word.bytes().next().map(|f| f.to_ascii_lowercase())
+        })
 }
 
 /// Whether a line consists of another word that could be a token.

@@ -197,8 +197,18 @@ impl Account {
                 let mut next = self.clone();
                 next.make_room_for_newer(password_known);
                 next.versions.push(Version {
-                    id: self.versions.iter().map(|v| v.id).max().unwrap_or(0).saturating_add(1),
-                    label: if password_known { Label::Current } else { Label::Pending },
+                    id: self
+                        .versions
+                        .iter()
+                        .map(|v| v.id)
+                        .max()
+                        .unwrap_or(0)
+                        .saturating_add(1),
+                    label: if password_known {
+                        Label::Current
+                    } else {
+                        Label::Pending
+                    },
                     token: Some(token),
                     fingerprint,
                     source,
@@ -232,7 +242,11 @@ impl Account {
         let publish = password_known && self.labelled(Label::Current).is_some();
         Step {
             account: self.clone(),
-            actions: if publish { vec![Action::Publish] } else { Vec::new() },
+            actions: if publish {
+                vec![Action::Publish]
+            } else {
+                Vec::new()
+            },
             reception: None,
         }
     }
@@ -257,7 +271,10 @@ impl Account {
 
     fn finish(mut self, publish: bool, reception: Option<Reception>) -> Step {
         while self.versions.len() > MAX_VERSIONS {
-            let Some(oldest) = self.versions.iter().position(|v| v.label == Label::Superseded)
+            let Some(oldest) = self
+                .versions
+                .iter()
+                .position(|v| v.label == Label::Superseded)
             else {
                 break;
             };

@@ -49,8 +49,7 @@ struct Method {
 impl Results {
     fn passes(&self, domain: &str) -> bool {
         let failed = |method: &Method| method.name == "dmarc" && method.result == "fail";
-        !self.methods.iter().any(failed)
-            && self.methods.iter().any(|method| method.passes(domain))
+        !self.methods.iter().any(failed) && self.methods.iter().any(|method| method.passes(domain))
     }
 }
 

@@ -108,7 +108,11 @@ pub(super) async fn verify(
     let mut message = AuthenticatedMessage::from_parsed(parsed, raw, true);
     message.dkim_headers.retain(|header| {
         aligned(&header.header.d, from_domain)
-            && header.header.h.iter().any(|name| name.eq_ignore_ascii_case("from"))
+            && header
+                .header
+                .h
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case("from"))
             && header.header.l == 0
     });
     message.dkim_headers.truncate(MAX_SIGNATURES);
@@ -137,7 +141,10 @@ pub(super) async fn verify(
         return Answer::Verdict(Verdict::Trusted(Proof::Dkim {
             domain: signature.d.clone(),
             selector: signature.s.clone(),
-            date_signed: signature.h.iter().any(|name| name.eq_ignore_ascii_case("date")),
+            date_signed: signature
+                .h
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case("date")),
         }));
     }
     let mut why = String::from("no result");

@@ -61,7 +61,11 @@ mod tests {
             "From: \"Salesforce, Inc.\" <support@SALESFORCE.com>",
             "From: (a comment) support@salesforce.com",
         ] {
-            assert_eq!(from(header).as_deref(), Ok("support@salesforce.com"), "{header}");
+            assert_eq!(
+                from(header).as_deref(),
+                Ok("support@salesforce.com"),
+                "{header}"
+            );
         }
     }
 

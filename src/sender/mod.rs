@@ -70,7 +70,13 @@ pub enum Proof {
 impl Proof {
     /// Whether `Date` can be relied on for the order of notices (invariant 2).
     pub fn date_signed(&self) -> bool {
-        matches!(self, Self::Dkim { date_signed: true, .. })
+        matches!(
+            self,
+            Self::Dkim {
+                date_signed: true,
+                ..
+            }
+        )
     }
 }
 
@@ -126,7 +132,9 @@ impl fmt::Display for Verdict {
     /// One sentence for a person, without a full stop.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Trusted(Proof::Dkim { domain, selector, .. }) => {
+            Self::Trusted(Proof::Dkim {
+                domain, selector, ..
+            }) => {
                 write!(f, "signed by {domain} with key {selector}")
             }
             Self::Trusted(Proof::Receiver(id)) => {

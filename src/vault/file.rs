@@ -22,8 +22,8 @@ use keyring_core::{Credential, CredentialStore, Entry, Error};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::error::FileError;
 use super::Key;
+use super::error::FileError;
 
 /// No vault is larger; a thousand accounts need about 4 MiB.
 const MAX_SIZE: u64 = 64 * 1024 * 1024;
@@ -76,9 +76,12 @@ impl FileStore {
         let identity = self
             .identity()?
             .ok_or_else(|| FileError::KeyMissing(self.key_path().to_owned()))?;
-        let plain = age::decrypt(&identity, &sealed).map_err(|error| match error {
-            age::DecryptError::NoMatchingKeys => FileError::WrongKey(self.path.clone()),
-            _ => FileError::Damaged(self.path.clone()),
+        let plain = age::decrypt(&identity, &sealed).map_err(|error| {
+            if matches!(error, age::DecryptError::NoMatchingKeys) {
+                FileError::WrongKey(self.path.clone())
+            } else {
+                FileError::Damaged(self.path.clone())
+            }
         })?;
         let plain = Zeroizing::new(plain);
         let content: Content =

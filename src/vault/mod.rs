@@ -125,13 +125,13 @@ impl Vault {
     /// Removes a secret; `false` where there was none.
     pub fn remove(&self, service: &str, user: &str) -> Result<bool, VaultError> {
         let (service, user) = (service.to_owned(), user.to_owned());
-        self.call(move |store| {
-            match store.build(&service, &user, None)?.delete_credential() {
+        self.call(
+            move |store| match store.build(&service, &user, None)?.delete_credential() {
                 Ok(()) => Ok(true),
                 Err(keyring_core::Error::NoEntry) => Ok(false),
                 Err(error) => Err(error.into()),
-            }
-        })
+            },
+        )
     }
 
     /// The users that have a secret under `service`, in order.

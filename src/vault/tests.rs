@@ -61,7 +61,11 @@ fn every_file_is_its_owners_alone_and_encrypted() {
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{:?}", entry.path());
         let bytes = std::fs::read(entry.path()).unwrap();
-        assert!(!bytes.windows(5).any(|w| w == b"TOKEN"), "{:?}", entry.path());
+        assert!(
+            !bytes.windows(5).any(|w| w == b"TOKEN"),
+            "{:?}",
+            entry.path()
+        );
     }
 }
 
@@ -73,13 +77,27 @@ fn a_wrong_key_is_an_error_when_the_vault_is_opened_and_harms_nothing() {
     let kept = std::fs::read(&key).unwrap();
     std::fs::copy(other.path().join("vault.key"), &key).unwrap();
     let error = refused(folder.path());
-    assert!(matches!(error, VaultError::File(FileError::WrongKey(_))), "{error}");
+    assert!(
+        matches!(error, VaultError::File(FileError::WrongKey(_))),
+        "{error}"
+    );
     std::fs::remove_file(&key).unwrap();
     let error = refused(folder.path());
-    assert!(matches!(error, VaultError::File(FileError::KeyMissing(_))), "{error}");
-    assert!(!key.exists(), "a key was made over a vault that it cannot open");
+    assert!(
+        matches!(error, VaultError::File(FileError::KeyMissing(_))),
+        "{error}"
+    );
+    assert!(
+        !key.exists(),
+        "a key was made over a vault that it cannot open"
+    );
     file::replace_for_tests(&key, &kept);
-    assert!(open(folder.path()).read("exalate", "u@x.y").unwrap().is_some());
+    assert!(
+        open(folder.path())
+            .read("exalate", "u@x.y")
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[test]
@@ -92,12 +110,18 @@ fn a_damaged_or_readable_file_is_refused() {
     for damaged in [&flipped[..], &whole[..whole.len() / 2], b""] {
         file::replace_for_tests(&path, damaged);
         let error = refused(folder.path());
-        assert!(matches!(error, VaultError::File(FileError::Damaged(_))), "{error}");
+        assert!(
+            matches!(error, VaultError::File(FileError::Damaged(_))),
+            "{error}"
+        );
     }
     file::replace_for_tests(&path, &whole);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     let error = refused(folder.path());
-    assert!(matches!(error, VaultError::File(FileError::Insecure { .. })), "{error}");
+    assert!(
+        matches!(error, VaultError::File(FileError::Insecure { .. })),
+        "{error}"
+    );
 }
 
 #[test]
@@ -105,7 +129,10 @@ fn a_second_process_is_kept_out_until_the_first_is_gone() {
     let folder = filled();
     let first = open(folder.path());
     let error = refused(folder.path());
-    assert!(matches!(error, VaultError::File(FileError::Locked(_))), "{error}");
+    assert!(
+        matches!(error, VaultError::File(FileError::Locked(_))),
+        "{error}"
+    );
     drop(first);
     open(folder.path());
 }
@@ -126,7 +153,10 @@ fn a_link_in_the_place_of_the_vault_is_not_followed() {
     let path = folder.path().join("vault.age");
     std::fs::rename(&path, folder.path().join("elsewhere")).unwrap();
     std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
-    assert!(matches!(refused(folder.path()), VaultError::File(FileError::Io { .. })));
+    assert!(matches!(
+        refused(folder.path()),
+        VaultError::File(FileError::Io { .. })
+    ));
 }
 
 /// The break-glass promise: a person with the key needs no tokenwatch.
@@ -140,6 +170,14 @@ fn stock_age_opens_the_vault() {
         .arg(folder.path().join("vault.age"))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8(output.stdout).unwrap().contains("pässTOKEN"));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("pässTOKEN")
+    );
 }
