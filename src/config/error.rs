@@ -1,0 +1,97 @@
+//! What can be wrong with a configuration. All of it needs a person.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No file was found.
+    #[error("no configuration was found")]
+    NotFound {
+        /// Where it was looked for.
+        searched: Vec<PathBuf>,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// It is no TOML, or a value has the wrong type.
+    #[error("the configuration cannot be understood")]
+    Malformed(#[source] Box<config::ConfigError>),
+    /// A key that does not exist.
+    #[error("unknown key `{key}`{}", in_file(file.as_deref()))]
+    UnknownKey {
+        /// The key with its section.
+        key: String,
+        /// The nearest one that exists.
+        nearest: Option<&'static str>,
+        /// The file.
+        file: Option<PathBuf>,
+    },
+    /// A value that cannot be meant.
+    #[error("`{key}`: {why}")]
+    Invalid {
+        /// The key with its section.
+        key: String,
+        /// What is wrong with the value, which is not repeated.
+        why: String,
+        /// What can be done.
+        hint: &'static str,
+    },
+}
+
+fn in_file(file: Option<&Path>) -> String {
+    file.map_or_else(String::new, |file| format!(" in {}", file.display()))
+}
+
+impl ConfigError {
+    pub(super) fn invalid(
+        key: impl Into<String>,
+        why: impl Into<String>,
+        hint: &'static str,
+    ) -> Self {
+        Self::Invalid {
+            key: key.into(),
+            why: why.into(),
+            hint,
+        }
+    }
+
+    /// Whether the file is there and may not be read.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotFound { searched } => {
+                let places: Vec<_> = searched.iter().map(|p| p.display().to_string()).collect();
+                format!(
+                    "write one (config/minimal.toml is a start) to one of: {}; or name it with --config",
+                    places.join(", ")
+                )
+            }
+            Self::Unreadable { .. } => {
+                "see that the file exists and that you may read it".to_owned()
+            }
+            Self::Malformed(_) => {
+                "config/tokenwatch.toml shows every key with its form and default".to_owned()
+            }
+            Self::UnknownKey {
+                nearest: Some(nearest),
+                ..
+            } => format!("did you mean `{nearest}`?"),
+            Self::UnknownKey { nearest: None, .. } => {
+                "config/tokenwatch.toml shows every key that there is".to_owned()
+            }
+            Self::Invalid { hint, .. } => (*hint).to_owned(),
+        }
+    }
+}

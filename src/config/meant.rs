@@ -1,0 +1,382 @@
+//! From what is written to what is meant.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::written::{self, Written};
+use super::{
+    Account, Backend, Config, ConfigError, Mailbox, SecretSource, Since, Tls, Trust, Vault,
+    VaultKey, paths,
+};
+
+/// IDLE must be renewed before a server may hang up, which is after half an
+/// hour (RFC 2177).
+const MAX_IDLE: Duration = Duration::from_secs(29 * 60);
+
+/// Validates. Relative paths are taken from `folder`, the configuration's.
+pub(super) fn mean(
+    written: Written,
+    folder: &Path,
+    file: Option<PathBuf>,
+) -> Result<Config, ConfigError> {
+    if !written.sink.is_empty() {
+        return Err(ConfigError::invalid(
+            "sink",
+            "this version has no sinks",
+            "remove the [[sink]]; scripts read the credential with `tokenwatch credential get`",
+        ));
+    }
+    let state_dir = written.state_dir.unwrap_or_else(paths::state_dir);
+    if !state_dir.is_absolute() {
+        return Err(ConfigError::invalid(
+            "state-dir",
+            "the path must be absolute",
+            "write it from the root, such as /var/lib/tokenwatch",
+        ));
+    }
+    let config = Config {
+        vault: vault(written.vault, &state_dir)?,
+        trust: trust(&written.trust)?,
+        mailboxes: written
+            .mailbox
+            .into_iter()
+            .map(|mailbox| self::mailbox(mailbox, folder))
+            .collect::<Result<_, _>>()?,
+        accounts: written
+            .account
+            .into_iter()
+            .map(|account| self::account(account, folder))
+            .collect::<Result<_, _>>()?,
+        state_dir,
+        file,
+    };
+    unique("mailbox.name", config.mailboxes.iter().map(|m| m.name.clone()))?;
+    unique(
+        "account.username",
+        config.accounts.iter().map(|a| a.username.to_lowercase()),
+    )?;
+    Ok(config)
+}
+
+fn vault(written: written::Vault, state_dir: &Path) -> Result<Vault, ConfigError> {
+    let backend = match written.backend.as_str() {
+        "file" => Backend::File {
+            path: state_dir.join(written.path),
+            key: match written.key.split_once(':') {
+                Some(("file", path)) if !path.is_empty() => VaultKey::File(state_dir.join(path)),
+                Some(("credential", id)) if is_id(id) => VaultKey::Credential(id.to_owned()),
+                _ => {
+                    return Err(ConfigError::invalid(
+                        "vault.key",
+                        "this is none of `file:PATH` and `credential:ID`",
+                        "use `file:vault.key`; the key is made on the first write",
+                    ));
+                }
+            },
+        },
+        "native" if cfg!(feature = "native") => Backend::Native,
+        "native" => {
+            return Err(ConfigError::invalid(
+                "vault.backend",
+                "this binary was built without the Secret Service",
+                "set `backend = \"file\"`, or build with the feature `native`",
+            ));
+        }
+        _ => {
+            return Err(ConfigError::invalid(
+                "vault.backend",
+                "this version knows `file` and `native`",
+                "set `backend = \"file\"`",
+            ));
+        }
+    };
+    if written.service.is_empty() || written.service == crate::INTERNAL_SERVICE {
+        return Err(ConfigError::invalid(
+            "vault.service",
+            format!(
+                "the name must be neither empty nor `{}`",
+                crate::INTERNAL_SERVICE
+            ),
+            "use `exalate`",
+        ));
+    }
+    Ok(Vault {
+        backend,
+        service: written.service,
+    })
+}
+
+fn trust(written: &written::Trust) -> Result<Trust, ConfigError> {
+    let mut trust = Trust {
+        senders: written
+            .senders
+            .iter()
+            .map(|sender| address("trust.senders", sender))
+            .collect::<Result<_, _>>()?,
+        dkim: false,
+        receiver: false,
+        sender_address: false,
+        receivers: written.receivers.clone(),
+        dns_servers: written
+            .dns_servers
+            .iter()
+            .map(|server| dns_server(server))
+            .collect::<Result<_, _>>()?,
+        undecided_for: duration("trust.undecided-for", &written.undecided_for)?,
+    };
+    for way in &written.accept {
+        match way.as_str() {
+            "dkim" => trust.dkim = true,
+            "receiver" => trust.receiver = true,
+            "sender-address" => trust.sender_address = true,
+            _ => {
+                return Err(ConfigError::invalid(
+                    "trust.accept",
+                    format!("this version does not know the way {way:?}"),
+                    "use \"dkim\", \"receiver\" or \"sender-address\"",
+                ));
+            }
+        }
+    }
+    if trust.senders.is_empty() {
+        return Err(ConfigError::invalid(
+            "trust.senders",
+            "with no sender listed, no mail could ever be trusted",
+            "leave the key out for Salesforce's own addresses",
+        ));
+    }
+    let receiver_counts = trust.receiver && !trust.receivers.is_empty();
+    if !(trust.dkim || trust.sender_address || receiver_counts) {
+        return Err(ConfigError::invalid(
+            "trust.accept",
+            "with these ways no mail could ever be trusted",
+            "add \"dkim\", or list your mail server's authserv-id in `receivers`",
+        ));
+    }
+    Ok(trust)
+}
+
+fn mailbox(written: written::Mailbox, folder: &Path) -> Result<Mailbox, ConfigError> {
+    let key = |name: &str| format!("mailbox.{name}");
+    if !is_id(&written.name) {
+        return Err(ConfigError::invalid(
+            key("name"),
+            "a name has letters, digits, `.`, `_` and `-` only",
+            "use a short name such as ops",
+        ));
+    }
+    for (name, value) in [("host", &written.host), ("user", &written.user)] {
+        plain_text(&key(name), value)?;
+    }
+    let (tls, port) = match written.tls.as_str() {
+        "implicit" => (Tls::Implicit, 993),
+        "starttls" => (Tls::StartTls, 143),
+        "none" if is_loopback(&written.host) => (Tls::None, 143),
+        "none" => {
+            return Err(ConfigError::invalid(
+                key("tls"),
+                format!("`none` is for loopback only, and {} is not", written.host),
+                "use `implicit` or `starttls`",
+            ));
+        }
+        _ => {
+            return Err(ConfigError::invalid(
+                key("tls"),
+                "this is none of `implicit`, `starttls` and `none`",
+                "use `implicit`",
+            ));
+        }
+    };
+    if written.auth != "password" {
+        return Err(ConfigError::invalid(
+            key("auth"),
+            "this version logs in by `password` only",
+            "use an app password where the provider has them",
+        ));
+    }
+    if written.folders.is_empty() {
+        return Err(ConfigError::invalid(
+            key("folders"),
+            "with no folder there is nothing to watch",
+            "leave the key out for INBOX",
+        ));
+    }
+    for folder in &written.folders {
+        plain_text(&key("folders"), folder)?;
+    }
+    unique(&key("folders"), written.folders.iter().cloned())?;
+    let since = Since::parse(&written.since).ok_or_else(|| {
+        ConfigError::invalid(
+            key("since"),
+            "this is no span, no date and not `all`",
+            "write 30d, 2026-01-01 or all",
+        )
+    })?;
+    let idle_renew = duration(&key("idle-renew"), &written.idle_renew)?;
+    if idle_renew > MAX_IDLE {
+        return Err(ConfigError::invalid(
+            key("idle-renew"),
+            "servers hang up after half an hour",
+            "use at most 29m; 5m is the default",
+        ));
+    }
+    if written.max_mail_size < 16 * 1024 || written.max_mail_size > 64 * 1024 * 1024 {
+        return Err(ConfigError::invalid(
+            key("max-mail-size"),
+            "the size is in bytes, from 16384 to 67108864",
+            "leave the key out for 262144",
+        ));
+    }
+    Ok(Mailbox {
+        port: written.port.unwrap_or(port),
+        tls,
+        ca_file: written.ca_file.map(|path| folder.join(path)),
+        password: source(&key("password"), &written.password, folder)?,
+        folders: written.folders,
+        since,
+        idle_renew,
+        poll: duration(&key("poll"), &written.poll)?,
+        max_mail_size: written.max_mail_size,
+        name: written.name,
+        host: written.host,
+        user: written.user,
+    })
+}
+
+fn account(written: written::Account, folder: &Path) -> Result<Account, ConfigError> {
+    let username = address("account.username", &written.username).map(|_| written.username)?;
+    if written.verify != "off" {
+        return Err(ConfigError::invalid(
+            "account.verify",
+            "this version knows `off` only",
+            "leave the key out",
+        ));
+    }
+    if let Some(url) = &written.login_url
+        && !url.starts_with("https://")
+    {
+        return Err(ConfigError::invalid(
+            "account.login-url",
+            "the address must begin with https://",
+            "use https://login.salesforce.com, https://test.salesforce.com or your My Domain",
+        ));
+    }
+    Ok(Account {
+        password: source("account.password", &written.password, folder)?,
+        username,
+    })
+}
+
+/// Where a secret is. The value is not repeated in the error: somebody may
+/// have written the secret itself.
+fn source(key: &str, written: &str, folder: &Path) -> Result<SecretSource, ConfigError> {
+    let meant = match written.split_once(':') {
+        None if written == "vault" => Some(SecretSource::Vault),
+        Some(("credential", id)) if is_id(id) => Some(SecretSource::Credential(id.to_owned())),
+        Some(("file", path)) if !path.is_empty() => Some(SecretSource::File(folder.join(path))),
+        Some(("command", line)) => argv(line).map(SecretSource::Command),
+        _ => None,
+    };
+    meant.ok_or_else(|| {
+        ConfigError::invalid(
+            key,
+            "this is none of `vault`, `credential:ID`, `file:PATH` and `command:ARGV`",
+            "passwords do not belong into the configuration: use `vault` and `tokenwatch secret set`",
+        )
+    })
+}
+
+/// Words with spaces between them; no shell is involved, so quotes are refused
+/// and not given a meaning of our own.
+fn argv(line: &str) -> Option<Vec<String>> {
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    (!words.is_empty() && !line.contains(['"', '\'', '\\'])).then_some(words)
+}
+
+fn address(key: &str, written: &str) -> Result<String, ConfigError> {
+    match written.split_once('@') {
+        Some((local, domain))
+            if !local.is_empty()
+                && domain.contains('.')
+                && !domain.contains('@')
+                && written.chars().all(|c| !c.is_whitespace() && !c.is_control()) =>
+        {
+            Ok(format!("{local}@{}", domain.to_ascii_lowercase()))
+        }
+        _ => Err(ConfigError::invalid(
+            key,
+            format!("{written:?} does not look like an e-mail address"),
+            "write name@example.com",
+        )),
+    }
+}
+
+fn dns_server(written: &str) -> Result<SocketAddr, ConfigError> {
+    written
+        .parse::<SocketAddr>()
+        .or_else(|_| written.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)))
+        .map_err(|_| {
+            ConfigError::invalid(
+                "trust.dns-servers",
+                format!("{written:?} is no address"),
+                "write 127.0.0.1:53 or [::1]:53",
+            )
+        })
+}
+
+fn duration(key: &str, written: &str) -> Result<Duration, ConfigError> {
+    written
+        .parse::<SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .filter(|duration| *duration >= Duration::from_secs(1))
+        .ok_or_else(|| {
+            ConfigError::invalid(
+                key,
+                "this is no length of time of a second or more",
+                "write 90s, 5m or 24h",
+            )
+        })
+}
+
+/// IMAP commands and log lines are lines: nothing may break them.
+fn plain_text(key: &str, value: &str) -> Result<(), ConfigError> {
+    if value.is_empty() || value.chars().any(char::is_control) {
+        return Err(ConfigError::invalid(
+            key,
+            "the value is empty or holds a control character",
+            "write it on one line",
+        ));
+    }
+    Ok(())
+}
+
+fn unique(key: &str, values: impl Iterator<Item = String>) -> Result<(), ConfigError> {
+    let mut seen = HashSet::new();
+    for value in values {
+        if !seen.insert(value.clone()) {
+            return Err(ConfigError::invalid(
+                key,
+                format!("{value:?} stands there twice"),
+                "name each once",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_id(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

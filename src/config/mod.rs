@@ -1,0 +1,253 @@
+//! The configuration: as it is written (serde) → as it is meant (validated).
+//!
+//! TOML from one file, then `TOKENWATCH__SECTION__KEY` from the environment.
+//! An unknown key is refused by name, with the nearest one that exists. The
+//! types here hold no secret, only where each is to be read from; a value that
+//! somebody wrote where such a place belongs is never repeated in an error, for
+//! it may be the password itself.
+//!
+//! This is the one room that reads the environment.
+
+mod error;
+mod meant;
+mod paths;
+mod written;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::{Span, Timestamp, civil};
+
+pub use error::ConfigError;
+pub use paths::{credentials_directory, sockets, stderr_is_the_journal};
+
+/// The configuration as it is meant.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from; `None` where the defaults are used.
+    pub file: Option<PathBuf>,
+    /// Where the vault, its key, the journal and their locks are.
+    pub state_dir: PathBuf,
+    /// Where secrets are kept.
+    pub vault: Vault,
+    /// Who is believed.
+    pub trust: Trust,
+    /// What is watched.
+    pub mailboxes: Vec<Mailbox>,
+    /// Whose credentials are kept.
+    pub accounts: Vec<Account>,
+}
+
+/// Where secrets are kept.
+#[derive(Clone, Debug)]
+pub struct Vault {
+    /// Which store.
+    pub backend: Backend,
+    /// The service of the entries that others read.
+    pub service: String,
+}
+
+/// Which store.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// The encrypted file.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Where its key is.
+        key: VaultKey,
+    },
+    /// The desktop's Secret Service.
+    Native,
+}
+
+/// Where the key of the encrypted file is.
+#[derive(Clone, Debug)]
+pub enum VaultKey {
+    /// A file, made on the first write.
+    File(PathBuf),
+    /// A systemd credential, by its ID.
+    Credential(String),
+}
+
+/// Who is believed.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// Exact addresses, the domain in lower case.
+    pub senders: Vec<String>,
+    /// A DKIM signature aligned with `From` is enough.
+    pub dkim: bool,
+    /// The word of one of `receivers` is enough.
+    pub receiver: bool,
+    /// The `From` address alone is enough.
+    pub sender_address: bool,
+    /// The authserv-ids of our own mail servers.
+    pub receivers: Vec<String>,
+    /// DNS servers; the system's where there are none.
+    pub dns_servers: Vec<SocketAddr>,
+    /// How long a mail whose key cannot be looked up is tried again.
+    pub undecided_for: Duration,
+}
+
+/// One IMAP login and the folders of it that are watched.
+#[derive(Clone, Debug)]
+pub struct Mailbox {
+    /// What people call it.
+    pub name: String,
+    /// The server.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the line is protected.
+    pub tls: Tls,
+    /// Certificates (PEM) that are trusted beside the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// The login name.
+    pub user: String,
+    /// Where its password is.
+    pub password: SecretSource,
+    /// The folders.
+    pub folders: Vec<String>,
+    /// How far back the first look goes.
+    pub since: Since,
+    /// How often IDLE is renewed.
+    pub idle_renew: Duration,
+    /// How often a server without IDLE is asked.
+    pub poll: Duration,
+    /// The largest mail that is fetched whole, in bytes.
+    pub max_mail_size: u32,
+}
+
+/// How the line to a mail server is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// TLS from the first byte (RFC 8314).
+    Implicit,
+    /// TLS after `STARTTLS` (RFC 3501, section 6.2.1).
+    StartTls,
+    /// None; on loopback only.
+    None,
+}
+
+/// One Salesforce user whose credential is kept.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The Salesforce username.
+    pub username: String,
+    /// Where the Salesforce password is.
+    pub password: SecretSource,
+}
+
+/// Where a secret is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// The vault, filled by `tokenwatch secret set`.
+    Vault,
+    /// A systemd credential, by its ID.
+    Credential(String),
+    /// A file.
+    File(PathBuf),
+    /// The output of a command: its argv.
+    Command(Vec<String>),
+}
+
+/// How far back a look goes.
+#[derive(Clone, Debug)]
+pub enum Since {
+    /// To the first mail.
+    All,
+    /// To a day.
+    Date(civil::Date),
+    /// So far before now.
+    Ago(Span),
+}
+
+impl Since {
+    /// Reads `all`, `2026-01-01` or a span such as `30d`.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "all" {
+            return Some(Self::All);
+        }
+        if let Ok(date) = text.parse::<civil::Date>() {
+            return Some(Self::Date(date));
+        }
+        text.parse::<Span>()
+            .ok()
+            .filter(|span| !span.is_negative())
+            .map(Self::Ago)
+    }
+
+    /// The first day to look at, with a day to spare: IMAP's SINCE compares
+    /// days and disregards time zones (RFC 3501, section 6.4.4).
+    pub fn first_day(&self, now: Timestamp) -> Option<civil::Date> {
+        let day = match self {
+            Self::All => return None,
+            Self::Date(date) => Some(*date),
+            Self::Ago(span) => jiff::tz::Offset::UTC
+                .to_datetime(now)
+                .checked_sub(*span)
+                .ok()
+                .map(|then| then.date()),
+        };
+        day.and_then(|day| day.yesterday().ok())
+    }
+}
+
+impl Config {
+    /// Reads the configuration: from `given`, else from the first place where
+    /// one is.
+    pub fn load(given: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = paths::find(given)?;
+        let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+        let written = written::read(Some(&file))?;
+        meant::mean(written, &folder, Some(file))
+    }
+
+    /// As [`load`](Self::load), but the defaults where no file is found, for
+    /// commands that can do without.
+    pub fn load_or_default(given: Option<&Path>) -> Result<Self, ConfigError> {
+        match Self::load(given) {
+            Err(ConfigError::NotFound { .. }) if given.is_none() => {
+                meant::mean(written::read(None)?, Path::new("/"), None)
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// The mailbox of this name.
+    pub fn mailbox(&self, name: &str) -> Option<&Mailbox> {
+        self.mailboxes.iter().find(|mailbox| mailbox.name == name)
+    }
+
+    /// The account of this username, as Salesforce compares usernames.
+    pub fn account(&self, username: &str) -> Option<&Account> {
+        let wanted = username.to_lowercase();
+        self.accounts
+            .iter()
+            .find(|account| account.username.to_lowercase() == wanted)
+    }
+
+    /// What is worth a warning at every start.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.trust.sender_address {
+            warnings.push(
+                "trust.accept has \"sender-address\": anyone who can write a From line can change credentials"
+                    .to_owned(),
+            );
+        }
+        for mailbox in &self.mailboxes {
+            if mailbox.tls == Tls::None {
+                warnings.push(format!(
+                    "mailbox {} is watched without TLS",
+                    mailbox.name
+                ));
+            }
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests;

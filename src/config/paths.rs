@@ -1,0 +1,88 @@
+//! Where the configuration, the state and the socket are: what the
+//! environment says, and what it is without it.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the environment"
+)]
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use super::ConfigError;
+
+const FILE: &str = "tokenwatch/tokenwatch.toml";
+
+/// The configuration file: `given`, else the first that is there.
+pub(super) fn find(given: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    if let Some(given) = given {
+        return Ok(given.to_owned());
+    }
+    if let Some(named) = variable("TOKENWATCH_CONFIG") {
+        return Ok(named);
+    }
+    let searched: Vec<PathBuf> = home("XDG_CONFIG_HOME", ".config")
+        .into_iter()
+        .chain([PathBuf::from("/etc")])
+        .map(|base| base.join(FILE))
+        .collect();
+    match searched.iter().find(|path| path.exists()) {
+        Some(found) => Ok(found.clone()),
+        None => Err(ConfigError::NotFound { searched }),
+    }
+}
+
+/// The state folder where the configuration names none.
+pub(super) fn state_dir() -> PathBuf {
+    // systemd gives several as a list with colons; ours is the first.
+    if let Some(given) = env::var_os("STATE_DIRECTORY").filter(|v| !v.is_empty()) {
+        return env::split_paths(&given).next().unwrap_or_default();
+    }
+    home("XDG_STATE_HOME", ".local/state").map_or_else(
+        || PathBuf::from("/var/lib/tokenwatch"),
+        |base| base.join("tokenwatch"),
+    )
+}
+
+/// Where the control socket may be, the first being where a daemon started
+/// here would put it. A daemon that systemd runs has its own run-time folder,
+/// which a person's shell knows nothing of, so the usual one is looked at too.
+pub fn sockets(state_dir: &Path) -> Vec<PathBuf> {
+    let runtime = env::var_os("RUNTIME_DIRECTORY")
+        .filter(|v| !v.is_empty())
+        .and_then(|list| env::split_paths(&list).next());
+    let mut folders: Vec<PathBuf> = runtime
+        .into_iter()
+        .chain(variable("XDG_RUNTIME_DIR").map(|base| base.join("tokenwatch")))
+        .collect();
+    folders.push(state_dir.to_owned());
+    folders.push(PathBuf::from("/run/tokenwatch"));
+    folders
+        .into_iter()
+        .map(|folder| folder.join("control.sock"))
+        .collect()
+}
+
+/// Where systemd puts the credentials of this unit.
+pub fn credentials_directory() -> Option<PathBuf> {
+    variable("CREDENTIALS_DIRECTORY")
+}
+
+/// Whether standard error goes to the journal: systemd says which socket it
+/// gave, by device and inode (systemd.exec(5), `$JOURNAL_STREAM`).
+pub fn stderr_is_the_journal() -> bool {
+    let Ok(given) = env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    rustix::fs::fstat(std::io::stderr())
+        .is_ok_and(|stat| given == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+fn home(variable_name: &str, under_home: &str) -> Option<PathBuf> {
+    variable(variable_name)
+        .filter(|path| path.is_absolute())
+        .or_else(|| variable("HOME").map(|home| home.join(under_home)))
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
+}

@@ -1,0 +1,107 @@
+//! Configurations as people write them.
+
+use super::*;
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenwatch.toml");
+    let mut file = std::fs::File::create(&path).unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    Config::load(Some(&path))
+}
+
+const MAILBOX: &str = "state-dir = '/s'\n[[mailbox]]\nname='ops'\nhost='h'\nuser='u'\n";
+
+#[test]
+fn a_mailbox_needs_a_name_a_host_and_a_user_and_the_rest_has_defaults() {
+    let config = load(MAILBOX).unwrap();
+    let ops = config.mailbox("ops").unwrap();
+    assert_eq!((ops.port, ops.tls), (993, Tls::Implicit));
+    assert_eq!(ops.folders, ["INBOX"]);
+    assert_eq!(ops.password, SecretSource::Vault);
+    assert_eq!(config.vault.service, "exalate");
+    assert!(config.trust.dkim && config.trust.receiver && !config.trust.sender_address);
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_name_with_the_nearest_one() {
+    for (line, key, nearest) in [
+        ("hots = 'x'", "mailbox.hots", "mailbox.host"),
+        ("ca_file = 'x'", "mailbox.ca_file", "mailbox.ca-file"),
+        ("[trust]\nsender = []", "trust.sender", "trust.senders"),
+        ("[vualt]\npath = 'x'", "vualt", "vault.path"),
+    ] {
+        let error = load(&format!("{MAILBOX}{line}\n")).unwrap_err();
+        assert!(error.to_string().contains(&format!("`{key}`")), "{error}");
+        let near = error.hint().contains(nearest);
+        assert!(near || key == "vualt", "{line}: {}", error.hint());
+    }
+}
+
+#[test]
+fn every_key_is_known() {
+    let all = "state-dir='/s'\n[vault]\nbackend='file'\npath='v'\nkey='file:k'\nservice='e'\n\
+        [trust]\nsenders=['a@b.c']\naccept=['dkim']\nreceivers=['x']\ndns-servers=['127.0.0.1:5353','::1']\nundecided-for='1h'\n\
+        [[mailbox]]\nname='n'\nhost='localhost'\nport=1\ntls='none'\nca-file='c'\nuser='u'\nauth='password'\n\
+        password='command:pass show x'\nfolders=['A','B']\nsince='2026-01-01'\nidle-renew='4m'\npoll='30s'\nmax-mail-size=65536\n\
+        [[account]]\nusername='a@b.c'\npassword='credential:x'\nverify='off'\nlogin-url='https://x'\n";
+    let config = load(all).unwrap();
+    assert_eq!(config.trust.dns_servers.len(), 2);
+    let count = all.matches('=').count();
+    assert_eq!(count, written::KEYS.len(), "KEYS and this test name every key");
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_a_hint() {
+    let mailbox = |line: &str| format!("{MAILBOX}{line}\n");
+    for text in [
+        mailbox("tls='none'"),
+        mailbox("tls='ssl'"),
+        mailbox("auth='oauth2'"),
+        mailbox("folders=[]"),
+        mailbox("folders=['A\\nB','A\\nB']").replace('\'', "\""),
+        mailbox("since='soon'"),
+        mailbox("idle-renew='40m'"),
+        mailbox("max-mail-size=1"),
+        mailbox("[[mailbox]]\nname='ops'\nhost='h'\nuser='u'"),
+        mailbox("[[account]]\nusername='mariana'"),
+        mailbox("[[account]]\nusername='a@b.c'\n[[account]]\nusername='A@B.C'"),
+        mailbox("[[account]]\nusername='a@b.c'\nverify='soap'"),
+        mailbox("[[sink]]\nkind='file'"),
+        mailbox("[trust]\naccept=['spf']"),
+        mailbox("[trust]\naccept=['receiver']"),
+        mailbox("[trust]\nsenders=[]"),
+        mailbox("[vault]\nbackend='keyutils'"),
+        mailbox("[vault]\nkey='passphrase'"),
+        mailbox("[vault]\nservice='tokenwatch'"),
+        "state-dir = 'relative'".to_owned(),
+    ] {
+        let error = load(&text).unwrap_err();
+        assert!(matches!(error, ConfigError::Invalid { .. }), "{text}: {error}");
+        assert!(!error.hint().is_empty());
+    }
+    for text in ["state-dir = ", "[[mailbox]]\nname='x'", &mailbox("port='x'")] {
+        let error = load(text).unwrap_err();
+        assert!(matches!(error, ConfigError::Malformed(_)), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_password_written_into_the_configuration_is_not_repeated() {
+    for password in ["hunter2secret", "file:", "command:sh -c 'hunter2secret'"] {
+        let error = load(&format!("{MAILBOX}password=\"{password}\"\n")).unwrap_err();
+        let shown = format!("{error} {error:?} {}", error.hint());
+        assert!(!shown.contains("hunter2secret"), "{shown}");
+        assert!(error.hint().contains("secret set"));
+    }
+}
+
+#[test]
+fn a_look_back_has_a_day_to_spare() {
+    let now: Timestamp = "2026-03-31T12:00:00Z".parse().unwrap();
+    let day = |text: &str| Since::parse(text).unwrap().first_day(now).map(|d| d.to_string());
+    assert_eq!(day("30d").as_deref(), Some("2026-02-28"));
+    assert_eq!(day("2026-01-01").as_deref(), Some("2025-12-31"));
+    assert_eq!(day("all"), None);
+    assert!(Since::parse("-3d").is_none());
+}

@@ -1,0 +1,221 @@
+//! The configuration as it is written.
+
+use std::path::{Path, PathBuf};
+
+use config::{Case, Environment, File, FileFormat};
+use serde::Deserialize;
+
+use super::ConfigError;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Written {
+    pub(super) state_dir: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) vault: Vault,
+    #[serde(default)]
+    pub(super) trust: Trust,
+    #[serde(default)]
+    pub(super) mailbox: Vec<Mailbox>,
+    #[serde(default)]
+    pub(super) account: Vec<Account>,
+    #[serde(default)]
+    pub(super) sink: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct Vault {
+    pub(super) backend: String,
+    pub(super) path: PathBuf,
+    pub(super) key: String,
+    pub(super) service: String,
+}
+
+impl Default for Vault {
+    fn default() -> Self {
+        Self {
+            backend: "file".into(),
+            path: "vault.age".into(),
+            key: "file:vault.key".into(),
+            service: "exalate".into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct Trust {
+    pub(super) senders: Vec<String>,
+    pub(super) accept: Vec<String>,
+    pub(super) receivers: Vec<String>,
+    pub(super) dns_servers: Vec<String>,
+    pub(super) undecided_for: String,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
+        Self {
+            senders: texts(&[
+                "support@salesforce.com",
+                "support@emea.salesforce.com",
+                "noreply@salesforce.com",
+            ]),
+            accept: texts(&["dkim", "receiver"]),
+            receivers: Vec::new(),
+            dns_servers: Vec::new(),
+            undecided_for: "24h".into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Mailbox {
+    pub(super) name: String,
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+    #[serde(default = "implicit")]
+    pub(super) tls: String,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) user: String,
+    #[serde(default = "password")]
+    pub(super) auth: String,
+    #[serde(default = "vault")]
+    pub(super) password: String,
+    #[serde(default = "inbox")]
+    pub(super) folders: Vec<String>,
+    #[serde(default = "thirty_days")]
+    pub(super) since: String,
+    #[serde(default = "five_minutes")]
+    pub(super) idle_renew: String,
+    #[serde(default = "one_minute")]
+    pub(super) poll: String,
+    #[serde(default = "max_mail_size")]
+    pub(super) max_mail_size: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Account {
+    pub(super) username: String,
+    #[serde(default = "vault")]
+    pub(super) password: String,
+    #[serde(default = "off")]
+    pub(super) verify: String,
+    pub(super) login_url: Option<String>,
+}
+
+fn implicit() -> String {
+    "implicit".into()
+}
+fn password() -> String {
+    "password".into()
+}
+fn vault() -> String {
+    "vault".into()
+}
+fn inbox() -> Vec<String> {
+    vec!["INBOX".into()]
+}
+fn thirty_days() -> String {
+    "30d".into()
+}
+fn five_minutes() -> String {
+    "5m".into()
+}
+fn one_minute() -> String {
+    "60s".into()
+}
+fn off() -> String {
+    "off".into()
+}
+fn max_mail_size() -> u32 {
+    256 * 1024
+}
+
+/// Every key that there is. A test reads a configuration with all of them.
+pub(super) const KEYS: &[&str] = &[
+    "state-dir",
+    "vault.backend",
+    "vault.path",
+    "vault.key",
+    "vault.service",
+    "trust.senders",
+    "trust.accept",
+    "trust.receivers",
+    "trust.dns-servers",
+    "trust.undecided-for",
+    "mailbox.name",
+    "mailbox.host",
+    "mailbox.port",
+    "mailbox.tls",
+    "mailbox.ca-file",
+    "mailbox.user",
+    "mailbox.auth",
+    "mailbox.password",
+    "mailbox.folders",
+    "mailbox.since",
+    "mailbox.idle-renew",
+    "mailbox.poll",
+    "mailbox.max-mail-size",
+    "account.username",
+    "account.password",
+    "account.verify",
+    "account.login-url",
+];
+
+/// Reads the file, if there is one, and the environment.
+pub(super) fn read(file: Option<&Path>) -> Result<Written, ConfigError> {
+    let mut builder = config::Config::builder();
+    if let Some(path) = file {
+        // Read here and not by the library, so that the system's error is kept.
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+    }
+    let environment = Environment::with_prefix("TOKENWATCH")
+        .prefix_separator("__")
+        .separator("__")
+        .convert_case(Case::Kebab)
+        .try_parsing(true)
+        .list_separator(",")
+        .with_list_parse_key("trust.senders")
+        .with_list_parse_key("trust.accept")
+        .with_list_parse_key("trust.receivers")
+        .with_list_parse_key("trust.dns-servers");
+    let merged = builder
+        .add_source(environment)
+        .build()
+        .map_err(|error| ConfigError::Malformed(Box::new(error)))?;
+    let mut unknown = Vec::new();
+    let written = serde_ignored::deserialize(merged, |path| unknown.push(path.to_string()))
+        .map_err(|error| ConfigError::Malformed(Box::new(error)))?;
+    match unknown.first() {
+        Some(path) => Err(unknown_key(path, file)),
+        None => Ok(written),
+    }
+}
+
+/// `mailbox.0.hots` → `mailbox.hots`, and the nearest key there is.
+fn unknown_key(path: &str, file: Option<&Path>) -> ConfigError {
+    let key = path
+        .split('.')
+        .filter(|part| !part.bytes().all(|b| b.is_ascii_digit()))
+        .collect::<Vec<_>>()
+        .join(".");
+    let nearest = KEYS
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(&key, known), *known))
+        .min()
+        .filter(|(distance, _)| *distance <= 4)
+        .map(|(_, known)| known);
+    ConfigError::UnknownKey {
+        key,
+        nearest,
+        file: file.map(Path::to_owned),
+    }
+}
