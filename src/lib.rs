@@ -1,6 +1,7 @@
 //! wip
 pub mod config;
 pub mod judge;
+pub mod mailbox;
 pub mod notice;
 pub mod rotation;
 pub mod secret;

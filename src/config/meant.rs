@@ -54,7 +54,10 @@ pub(super) fn mean(
         state_dir,
         file,
     };
-    unique("mailbox.name", config.mailboxes.iter().map(|m| m.name.clone()))?;
+    unique(
+        "mailbox.name",
+        config.mailboxes.iter().map(|m| m.name.clone()),
+    )?;
     unique(
         "account.username",
         config.accounts.iter().map(|a| a.username.to_lowercase()),
@@ -303,7 +306,9 @@ fn address(key: &str, written: &str) -> Result<String, ConfigError> {
             if !local.is_empty()
                 && domain.contains('.')
                 && !domain.contains('@')
-                && written.chars().all(|c| !c.is_whitespace() && !c.is_control()) =>
+                && written
+                    .chars()
+                    .all(|c| !c.is_whitespace() && !c.is_control()) =>
         {
             Ok(format!("{local}@{}", domain.to_ascii_lowercase()))
         }

@@ -239,10 +239,7 @@ impl Config {
         }
         for mailbox in &self.mailboxes {
             if mailbox.tls == Tls::None {
-                warnings.push(format!(
-                    "mailbox {} is watched without TLS",
-                    mailbox.name
-                ));
+                warnings.push(format!("mailbox {} is watched without TLS", mailbox.name));
             }
         }
         warnings

@@ -48,7 +48,11 @@ fn every_key_is_known() {
     let config = load(all).unwrap();
     assert_eq!(config.trust.dns_servers.len(), 2);
     let count = all.matches('=').count();
-    assert_eq!(count, written::KEYS.len(), "KEYS and this test name every key");
+    assert_eq!(
+        count,
+        written::KEYS.len(),
+        "KEYS and this test name every key"
+    );
 }
 
 #[test]
@@ -77,12 +81,22 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
         "state-dir = 'relative'".to_owned(),
     ] {
         let error = load(&text).unwrap_err();
-        assert!(matches!(error, ConfigError::Invalid { .. }), "{text}: {error}");
+        assert!(
+            matches!(error, ConfigError::Invalid { .. }),
+            "{text}: {error}"
+        );
         assert!(!error.hint().is_empty());
     }
-    for text in ["state-dir = ", "[[mailbox]]\nname='x'", &mailbox("port='x'")] {
+    for text in [
+        "state-dir = ",
+        "[[mailbox]]\nname='x'",
+        &mailbox("port='x'"),
+    ] {
         let error = load(text).unwrap_err();
-        assert!(matches!(error, ConfigError::Malformed(_)), "{text}: {error}");
+        assert!(
+            matches!(error, ConfigError::Malformed(_)),
+            "{text}: {error}"
+        );
     }
 }
 
@@ -99,7 +113,12 @@ fn a_password_written_into_the_configuration_is_not_repeated() {
 #[test]
 fn a_look_back_has_a_day_to_spare() {
     let now: Timestamp = "2026-03-31T12:00:00Z".parse().unwrap();
-    let day = |text: &str| Since::parse(text).unwrap().first_day(now).map(|d| d.to_string());
+    let day = |text: &str| {
+        Since::parse(text)
+            .unwrap()
+            .first_day(now)
+            .map(|d| d.to_string())
+    };
     assert_eq!(day("30d").as_deref(), Some("2026-02-28"));
     assert_eq!(day("2026-01-01").as_deref(), Some("2025-12-31"));
     assert_eq!(day("all"), None);

@@ -1,0 +1,229 @@
+//! What can go wrong with a mailbox.
+//!
+//! A server's own words are shown, cut and cleaned, except where it answers a
+//! login: there it may repeat what was sent. The parser's errors are never
+//! shown, for they quote what it was parsing, and that may be a token mail.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::guard::Excess;
+
+/// A mailbox cannot be watched now.
+#[derive(Debug, thiserror::Error)]
+pub enum MailboxError {
+    /// No connection to the server.
+    #[error("cannot connect to {host}:{port}")]
+    Connect {
+        /// The server.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The certificates that are to be trusted cannot be read.
+    #[error("cannot read the certificates in {path}")]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The name cannot stand in a certificate.
+    #[error("{0} is no host name")]
+    HostName(String),
+    /// TLS could not be agreed on, or the certificate is not trusted.
+    #[error("no TLS with {host}")]
+    Tls {
+        /// The server.
+        host: String,
+        /// What rustls says.
+        source: io::Error,
+    },
+    /// The server does not do STARTTLS.
+    #[error("the server does not offer STARTTLS")]
+    NoStartTls,
+    /// The first line was no greeting of an IMAP server.
+    #[error("this is no IMAP server, or it does not want us: {0}")]
+    NotImap(String),
+    /// The server refused name or password.
+    #[error("the server refused the login{}", code.as_ref().map(|c| format!(" [{c}]")).unwrap_or_default())]
+    LoginRefused {
+        /// The response code (RFC 5530).
+        code: Option<String>,
+    },
+    /// The server cannot check logins now (RFC 5530, `UNAVAILABLE` and kin).
+    #[error("the server cannot log anyone in at the moment [{0}]")]
+    LoginUnavailable(String),
+    /// There is no way to log in with a password.
+    #[error("the server offers no login by password")]
+    NoPasswordLogin,
+    /// The password cannot be sent over IMAP.
+    #[error("user or password holds a character that cannot be sent")]
+    Unsendable,
+    /// The folder is not there.
+    #[error("the server has no folder {0:?} for us")]
+    NoFolder(String),
+    /// The server said NO or BAD.
+    #[error("the server refused {doing}: {text}")]
+    Refused {
+        /// What was asked for.
+        doing: &'static str,
+        /// Its words.
+        text: String,
+    },
+    /// The server said BYE.
+    #[error("the server said goodbye: {0}")]
+    Bye(String),
+    /// The connection ended.
+    #[error("the connection was lost during {0}")]
+    Lost(&'static str),
+    /// Reading or writing failed.
+    #[error("the connection failed during {doing}")]
+    Io {
+        /// What was going on.
+        doing: &'static str,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The server did not answer in time.
+    #[error("no answer to {0} in time")]
+    Deadline(&'static str),
+    /// The server sent more than any mail is worth.
+    #[error("the server goes too far: {0}")]
+    Excess(#[from] Excess),
+    /// The answer is no IMAP.
+    #[error("the answer to {0} cannot be understood")]
+    Unparsable(&'static str),
+    /// Something is missing from an answer.
+    #[error("the answer to {doing} lacks {what}")]
+    Lacking {
+        /// What was asked for.
+        doing: &'static str,
+        /// What is missing.
+        what: &'static str,
+    },
+}
+
+/// How an error is to be met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The network or the server: trying again may help.
+    Transient,
+    /// The login was refused: trying again may lock somebody out.
+    Login,
+    /// A person must act; trying again does no harm.
+    Person,
+}
+
+impl MailboxError {
+    /// How the error is to be met.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::LoginRefused { .. } => Class::Login,
+            Self::CaFile { .. }
+            | Self::HostName(_)
+            | Self::NoStartTls
+            | Self::NoPasswordLogin
+            | Self::Unsendable
+            | Self::NoFolder(_) => Class::Person,
+            Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::NotImap(_)
+            | Self::LoginUnavailable(_)
+            | Self::Refused { .. }
+            | Self::Bye(_)
+            | Self::Lost(_)
+            | Self::Io { .. }
+            | Self::Deadline(_)
+            | Self::Excess(_)
+            | Self::Unparsable(_)
+            | Self::Lacking { .. } => Class::Transient,
+        }
+    }
+
+    /// A stable code for `status`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "mailbox-unreachable",
+            Self::CaFile { .. } | Self::HostName(_) | Self::Tls { .. } | Self::NoStartTls => {
+                "mailbox-tls"
+            }
+            Self::LoginRefused { .. } | Self::NoPasswordLogin | Self::Unsendable => {
+                "mailbox-login-refused"
+            }
+            Self::NoFolder(_) => "mailbox-folder-missing",
+            Self::NotImap(_)
+            | Self::LoginUnavailable(_)
+            | Self::Refused { .. }
+            | Self::Bye(_)
+            | Self::Lost(_)
+            | Self::Io { .. }
+            | Self::Deadline(_)
+            | Self::Excess(_)
+            | Self::Unparsable(_)
+            | Self::Lacking { .. } => "mailbox-lost",
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => {
+                "see that `host` and `port` are right and that the network lets us through; it is tried again"
+            }
+            Self::CaFile { .. } => "see what `ca-file` points to: it must be PEM",
+            Self::HostName(_) => "see `host` of the mailbox",
+            Self::Tls { .. } => {
+                "if the server's certificate is signed by your own authority, name that in `ca-file`"
+            }
+            Self::NoStartTls => "use `tls = \"implicit\"` with port 993",
+            Self::NotImap(_) => "see that `port` and `tls` of the mailbox belong together",
+            Self::LoginRefused { .. } => {
+                "set the right password with `tokenwatch secret set mailbox/NAME`; some providers want an app password"
+            }
+            Self::NoPasswordLogin => "this provider wants another way to log in",
+            Self::Unsendable => "set a password without line ends",
+            Self::NoFolder(_) => "see `folders` of the mailbox; names are case-sensitive",
+            Self::LoginUnavailable(_)
+            | Self::Refused { .. }
+            | Self::Bye(_)
+            | Self::Lost(_)
+            | Self::Io { .. }
+            | Self::Deadline(_)
+            | Self::Excess(_)
+            | Self::Unparsable(_)
+            | Self::Lacking { .. } => "it is tried again by itself; see the server if it stays",
+        }
+    }
+
+    /// An error of the stream under the parser. The parser's own errors come
+    /// this way too.
+    pub(super) fn from_stream(doing: &'static str, error: io::Error) -> Self {
+        if let Some(excess) = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Excess>())
+        {
+            return Self::Excess(*excess);
+        }
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Lost(doing),
+            io::ErrorKind::Other => Self::Unparsable(doing),
+            _ => Self::Io {
+                doing,
+                source: error,
+            },
+        }
+    }
+}
+
+/// A server's words, on one line and not too many.
+pub(super) fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(200)
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
