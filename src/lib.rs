@@ -1,5 +1,6 @@
 //! wip
 pub mod config;
+pub mod journal;
 pub mod judge;
 pub mod mailbox;
 pub mod notice;

@@ -1,0 +1,290 @@
+//! The journal: what became of which mail, and how far each folder was read.
+//!
+//! SQLite, and never a secret in it: it knows places, outcomes and reasons.
+//! Each outcome and the cursor behind it are one transaction, durable when the
+//! call returns (invariant 1): the cursor never passes a mail whose outcome is
+//! not here.
+//!
+//! The connection holds the database's exclusive lock, so that a second
+//! process is kept out whatever vault is used.
+
+mod error;
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+pub use error::JournalError;
+
+/// The version of the tables.
+const SCHEMA: i64 = 1;
+
+/// A mail on a server, for ever (RFC 3501, section 2.3.1.1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The mailbox's name in the configuration.
+    pub mailbox: String,
+    /// The folder.
+    pub folder: String,
+    /// The folder's UIDVALIDITY.
+    pub uid_validity: u32,
+    /// The mail's UID.
+    pub uid: u32,
+}
+
+/// Up to where a folder was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The folder's UIDVALIDITY when it was.
+    pub uid_validity: u32,
+    /// The first UID that was not looked at.
+    pub next_uid: u32,
+}
+
+/// What became of a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It brought a new token.
+    Updated,
+    /// Its token was known.
+    Duplicate,
+    /// A newer token was known.
+    Older,
+    /// A person must decide.
+    Held,
+    /// It is no notice.
+    Ignored,
+    /// Its sender cannot be judged now; not an outcome yet.
+    Undecided,
+}
+
+impl Kind {
+    /// The word that is stored, logged and printed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Updated => "updated",
+            Self::Duplicate => "duplicate",
+            Self::Older => "older",
+            Self::Held => "held",
+            Self::Ignored => "ignored",
+            Self::Undecided => "undecided",
+        }
+    }
+
+    /// The token of the mail is in the vault, or a newer one is.
+    fn is_settled(self) -> bool {
+        matches!(self, Self::Updated | Self::Duplicate | Self::Older)
+    }
+}
+
+/// A mail and what became of it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Where it is.
+    pub place: Place,
+    /// What became of it.
+    pub kind: Kind,
+    /// A stable code, for `held`, `ignored` and `undecided`.
+    pub reason: Option<String>,
+    /// Whose token it brought.
+    pub username: Option<String>,
+    /// Its `Message-ID`.
+    pub message_id: Option<String>,
+    /// When the server received it.
+    pub received: Timestamp,
+}
+
+/// The open journal.
+pub struct Journal {
+    db: Connection,
+}
+
+impl Journal {
+    /// Opens the journal, and makes it where there is none.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let failed = |source| JournalError::File {
+            path: path.to_owned(),
+            source,
+        };
+        // SQLite would make it with the modes of the umask.
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
+        let db = Connection::open(path)?;
+        db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        let mut journal = Self { db };
+        journal.migrate()?;
+        Ok(journal)
+    }
+
+    fn migrate(&mut self) -> Result<(), JournalError> {
+        let version: i64 = self
+            .db
+            .pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if version > SCHEMA {
+            return Err(JournalError::NewerFormat(version));
+        }
+        let change = self.db.transaction()?;
+        if version < 1 {
+            change.execute_batch(
+                "CREATE TABLE cursor (
+                   mailbox TEXT NOT NULL, folder TEXT NOT NULL,
+                   uid_validity INTEGER NOT NULL, next_uid INTEGER NOT NULL,
+                   PRIMARY KEY (mailbox, folder)) STRICT, WITHOUT ROWID;
+                 CREATE TABLE outcome (
+                   id INTEGER PRIMARY KEY,
+                   mailbox TEXT NOT NULL, folder TEXT NOT NULL,
+                   uid_validity INTEGER NOT NULL, uid INTEGER NOT NULL,
+                   kind TEXT NOT NULL, reason TEXT, username TEXT, message_id TEXT,
+                   received INTEGER NOT NULL, first_seen INTEGER NOT NULL, decided INTEGER NOT NULL,
+                   UNIQUE (mailbox, folder, uid_validity, uid)) STRICT;
+                 CREATE INDEX outcome_kind ON outcome (kind);",
+            )?;
+        }
+        // Written every time: a journal that cannot be written is found out here.
+        change.pragma_update(None, "user_version", SCHEMA)?;
+        change.commit()?;
+        Ok(())
+    }
+
+    /// Up to where a folder was read.
+    pub fn cursor(&self, mailbox: &str, folder: &str) -> Result<Option<Cursor>, JournalError> {
+        let sql = "SELECT uid_validity, next_uid FROM cursor WHERE mailbox = ?1 AND folder = ?2";
+        let mut query = self.db.prepare_cached(sql)?;
+        let cursor = query.query_row([mailbox, folder], |row| {
+            Ok(Cursor {
+                uid_validity: row.get(0)?,
+                next_uid: row.get(1)?,
+            })
+        });
+        Ok(cursor.optional()?)
+    }
+
+    /// Moves the cursor of a folder. It only ever moves forward while
+    /// UIDVALIDITY stays.
+    pub fn move_cursor(
+        &self,
+        mailbox: &str,
+        folder: &str,
+        cursor: Cursor,
+    ) -> Result<(), JournalError> {
+        let sql = "INSERT INTO cursor (mailbox, folder, uid_validity, next_uid)
+            VALUES (?1, ?2, ?3, ?4)
+            ON CONFLICT DO UPDATE SET
+              next_uid = CASE WHEN uid_validity = excluded.uid_validity
+                THEN max(next_uid, excluded.next_uid) ELSE excluded.next_uid END,
+              uid_validity = excluded.uid_validity";
+        self.db.prepare_cached(sql)?.execute(params![
+            mailbox,
+            folder,
+            cursor.uid_validity,
+            cursor.next_uid
+        ])?;
+        Ok(())
+    }
+
+    /// What became of a mail, if that is known.
+    pub fn outcome(&self, place: &Place) -> Result<Option<Kind>, JournalError> {
+        let sql = "SELECT kind FROM outcome
+            WHERE mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 AND uid = ?4";
+        let mut query = self.db.prepare_cached(sql)?;
+        let key = params![place.mailbox, place.folder, place.uid_validity, place.uid];
+        Ok(query.query_row(key, |row| kind(row, 0)).optional()?)
+    }
+
+    /// Records what became of a mail and, in the same transaction, moves the
+    /// cursor behind it. A mail whose token was taken stays `updated`, however
+    /// often it is looked at again.
+    pub fn record(
+        &self,
+        record: &Record,
+        cursor: Option<Cursor>,
+        now: Timestamp,
+    ) -> Result<(), JournalError> {
+        let place = &record.place;
+        let known = self.outcome(place)?;
+        let keep = known.is_some_and(Kind::is_settled) && record.kind.is_settled();
+        let change = self.db.unchecked_transaction()?;
+        if !keep {
+            let sql = "INSERT INTO outcome (mailbox, folder, uid_validity, uid, kind, reason,
+                  username, message_id, received, first_seen, decided)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)
+                ON CONFLICT DO UPDATE SET kind = excluded.kind, reason = excluded.reason,
+                  username = excluded.username, decided = excluded.decided";
+            self.db.prepare_cached(sql)?.execute(params![
+                place.mailbox,
+                place.folder,
+                place.uid_validity,
+                place.uid,
+                record.kind.word(),
+                record.reason,
+                record.username,
+                record.message_id,
+                record.received.as_second(),
+                now.as_second(),
+            ])?;
+        }
+        if let Some(cursor) = cursor {
+            self.move_cursor(&place.mailbox, &place.folder, cursor)?;
+        }
+        change.commit()?;
+        Ok(())
+    }
+
+    /// The UIDs of a folder whose sender could not be judged yet, each with
+    /// the time when it was first seen.
+    pub fn undecided(
+        &self,
+        mailbox: &str,
+        folder: &str,
+        uid_validity: u32,
+    ) -> Result<Vec<(u32, Timestamp)>, JournalError> {
+        let sql = "SELECT uid, first_seen FROM outcome WHERE kind = 'undecided'
+            AND mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 ORDER BY uid";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map(params![mailbox, folder, uid_validity], |row| {
+            Ok((row.get(0)?, timestamp(row, 1)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// How many mails wait for a person.
+    pub fn held(&self) -> Result<u32, JournalError> {
+        let sql = "SELECT count(*) FROM outcome WHERE kind = 'held'";
+        Ok(self
+            .db
+            .prepare_cached(sql)?
+            .query_row([], |row| row.get(0))?)
+    }
+}
+
+fn kind(row: &Row<'_>, column: usize) -> rusqlite::Result<Kind> {
+    let word: String = row.get(column)?;
+    [
+        Kind::Updated,
+        Kind::Duplicate,
+        Kind::Older,
+        Kind::Held,
+        Kind::Ignored,
+        Kind::Undecided,
+    ]
+    .into_iter()
+    .find(|kind| kind.word() == word)
+    .ok_or(rusqlite::Error::InvalidQuery)
+}
+
+fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_second(row.get(column)?).map_err(|_| rusqlite::Error::InvalidQuery)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! The journal on a real file system.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn journal(folder: &Path) -> Journal {
+    Journal::open(&folder.join("journal.db")).unwrap()
+}
+
+fn record(uid: u32, kind: Kind) -> Record {
+    Record {
+        place: Place {
+            mailbox: "ops".into(),
+            folder: "INBOX".into(),
+            uid_validity: 7,
+            uid,
+        },
+        kind,
+        reason: None,
+        username: None,
+        message_id: None,
+        received: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn cursor(uid_validity: u32, next_uid: u32) -> Cursor {
+    Cursor {
+        uid_validity,
+        next_uid,
+    }
+}
+
+#[test]
+fn outcome_and_cursor_are_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = journal(folder.path());
+    let held = record(3, Kind::Held);
+    first
+        .record(&held, Some(cursor(7, 4)), Timestamp::UNIX_EPOCH)
+        .unwrap();
+    drop(first);
+    let again = journal(folder.path());
+    assert_eq!(again.cursor("ops", "INBOX").unwrap(), Some(cursor(7, 4)));
+    assert_eq!(again.outcome(&held.place).unwrap(), Some(Kind::Held));
+    assert_eq!(again.held().unwrap(), 1);
+    assert_eq!(again.cursor("ops", "Other").unwrap(), None);
+}
+
+#[test]
+fn a_cursor_goes_back_only_with_another_uidvalidity() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    for (given, kept) in [
+        (cursor(7, 10), cursor(7, 10)),
+        (cursor(7, 5), cursor(7, 10)),
+        (cursor(8, 2), cursor(8, 2)),
+    ] {
+        journal.move_cursor("ops", "INBOX", given).unwrap();
+        assert_eq!(journal.cursor("ops", "INBOX").unwrap(), Some(kept));
+    }
+}
+
+#[test]
+fn a_mail_looked_at_again_keeps_its_outcome_unless_it_was_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    let now = Timestamp::UNIX_EPOCH;
+    for (given, kept) in [
+        (Kind::Undecided, Kind::Undecided),
+        (Kind::Held, Kind::Held),
+        (Kind::Updated, Kind::Updated),
+        (Kind::Duplicate, Kind::Updated),
+        (Kind::Older, Kind::Updated),
+    ] {
+        journal.record(&record(1, given), None, now).unwrap();
+        assert_eq!(
+            journal.outcome(&record(1, given).place).unwrap(),
+            Some(kept)
+        );
+    }
+}
+
+#[test]
+fn undecided_mails_remember_when_they_were_first_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let open = record(1, Kind::Undecided);
+    journal.record(&open, None, at(10)).unwrap();
+    journal.record(&open, None, at(20)).unwrap();
+    assert_eq!(journal.undecided("ops", "INBOX", 7).unwrap(), [(1, at(10))]);
+    assert!(journal.undecided("ops", "INBOX", 8).unwrap().is_empty());
+}
+
+#[test]
+fn a_second_process_is_kept_out_and_the_files_are_its_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = journal(folder.path());
+    let error = Journal::open(&folder.path().join("journal.db"))
+        .err()
+        .expect("must be refused");
+    assert!(error.hint().contains("stop the other"), "{error:?}");
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+    }
+}
+
+#[test]
+fn what_is_no_journal_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let rubbish = "no database at all\n".repeat(100);
+    std::io::Write::write_all(
+        &mut std::fs::File::create(&path).unwrap(),
+        rubbish.as_bytes(),
+    )
+    .unwrap();
+    let error = Journal::open(&path).err().expect("must be refused");
+    assert!(error.hint().contains("move journal.db away"), "{error:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), rubbish);
+}
