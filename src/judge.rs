@@ -27,14 +27,18 @@ pub enum Finding {
 }
 
 impl Judgement {
-    /// When the notice was made, where that can be relied on: the `Date`
-    /// header under a signature that covers it (invariant 2).
-    pub fn originated(&self) -> Option<Timestamp> {
+    /// When the notice was made (invariant 2): the `Date` header under a
+    /// signature that covers it. An unsigned `Date` can be anything, so it only
+    /// ever makes a notice older than `received`, its INTERNALDATE: that keeps
+    /// a mail which was delivered late in its place, and a forged `Date` gains
+    /// nothing.
+    pub fn originated(&self, received: Timestamp) -> Timestamp {
+        let Some(date) = self.envelope.date else {
+            return received;
+        };
         match &self.finding {
-            Finding::Notice(_, Verdict::Trusted(proof)) if proof.date_signed() => {
-                self.envelope.date
-            }
-            Finding::Notice(..) | Finding::NotANotice(_) => None,
+            Finding::Notice(_, Verdict::Trusted(proof)) if proof.date_signed() => date,
+            Finding::Notice(..) | Finding::NotANotice(_) => date.min(received),
         }
     }
 }

@@ -17,7 +17,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-pub use error::JournalError;
+pub use error::{Class, JournalError};
 
 /// The version of the tables.
 const SCHEMA: i64 = 1;

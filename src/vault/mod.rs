@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-pub use error::{FileError, VaultError};
+pub use error::{Class, FileError, VaultError};
 
 /// How long a call to the store may take.
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -1,0 +1,172 @@
+//! The arguments.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::telemetry::Format;
+
+/// Watches IMAP inboxes for Salesforce's security token mails and keeps the
+/// credential that Exalate logs in with up to date.
+#[derive(Debug, Parser)]
+#[command(name = "tokenwatch", version, max_term_width = 100)]
+pub(super) struct Arguments {
+    /// The configuration [default: the first of
+    /// $XDG_CONFIG_HOME/tokenwatch/tokenwatch.toml and
+    /// /etc/tokenwatch/tokenwatch.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// What is logged, such as debug or tokenwatch::mailbox=debug,info
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(super) log: Option<String>,
+    /// How it is logged
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "auto")]
+    pub(super) log_format: Format,
+    /// When colours are used
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(super) color: Colour,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon
+    Run {
+        /// Look through every mailbox once, finish all work, and end
+        #[arg(long)]
+        once: bool,
+    },
+    /// Have the running daemon look through the mailboxes again
+    Resync(Resync),
+    /// Show how the running daemon stands: exit 0 healthy, 1 not, 3 no daemon
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Show it again every second
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Look at everything that is needed, and say what is wrong with it
+    Check {
+        /// Leave the network out
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Read saved mails as the daemon would; changes nothing
+    Extract(Extract),
+    /// Set, remove and list the secrets that the daemon needs
+    #[command(subcommand)]
+    Secret(Secret),
+    /// Get the credentials that the daemon keeps
+    #[command(subcommand)]
+    Credential(Credential),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Resync {
+    /// This mailbox only
+    #[arg(long, value_name = "NAME")]
+    pub(super) mailbox: Option<String>,
+    /// How far back: 30d, 2026-01-01 or all [default: as the mailbox has it]
+    #[arg(long, value_name = "SINCE")]
+    pub(super) since: Option<String>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Do not wait for the end
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Extract {
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show the tokens
+    #[arg(long)]
+    pub(super) reveal: bool,
+    /// Mails (.eml), mbox files, Maildir folders; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Secret {
+    /// Set a secret; asks for it, or reads it from standard input
+    Set {
+        /// mailbox/NAME or account/USERNAME
+        name: String,
+    },
+    /// Remove a secret
+    Remove {
+        /// mailbox/NAME or account/USERNAME
+        name: String,
+    },
+    /// List the names of the secrets that are set
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Credential {
+    /// List the accounts and how they stand
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print password and token as one, and nothing else
+    Get {
+        /// The Salesforce username
+        username: String,
+    },
+    /// Show the tokens that came, the newest first
+    History {
+        /// The Salesforce username
+        username: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Colour {
+    /// Makes it the choice for everything that is printed.
+    pub(super) fn apply(self) {
+        match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+    }
+
+    pub(super) fn for_stderr(self) -> bool {
+        match self {
+            Self::Auto => {
+                std::io::stderr().is_terminal()
+                    && anstream::AutoStream::choice(&std::io::stderr())
+                        != anstream::ColorChoice::Never
+            }
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What is said when a command fails, and its exit code: the one place where
+//! a kind of error becomes a number.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::api::ErrorBody;
+use crate::config::ConfigError;
+use crate::daemon::{ControlError, DaemonError, InboxError, SecretError, StateError};
+use crate::journal::{self, JournalError};
+use crate::mailbox::{self, MailboxError};
+use crate::telemetry::TelemetryError;
+use crate::vault::{self, FileError, VaultError};
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const NO_DAEMON: u8 = 3;
+const BAD_INPUT: u8 = 65;
+const UNREACHABLE: u8 = 69;
+const PERMISSION: u8 = 77;
+const CONFIGURATION: u8 = 78;
+
+/// What a command itself finds wrong.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error("no daemon is running")]
+    NoDaemon,
+    #[error("the daemon's socket {0} may not be used by this user")]
+    NotAllowed(PathBuf),
+    #[error("{}", .0.error)]
+    Daemon(ErrorBody),
+    #[error("the daemon gave an answer that this version does not understand")]
+    Answer,
+    #[error("{0:?} is no name of a secret")]
+    SecretName(String),
+    #[error("there is no secret {0}")]
+    NoSecret(String),
+    #[error("what was given can be no secret")]
+    NotASecret,
+    #[error("no account {0} is configured")]
+    UnknownAccount(String),
+    #[error("there is no credential for {0} yet")]
+    NoCredential(String),
+    #[error("cannot read {path}")]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("no token mail among the {0} mails that were read")]
+    NoNotice(usize),
+}
+
+impl CliError {
+    fn meet(&self) -> (u8, Option<String>) {
+        let (code, hint) = match self {
+            Self::NoDaemon => (
+                NO_DAEMON,
+                "start it with `systemctl start tokenwatch` or `tokenwatch run`",
+            ),
+            Self::NotAllowed(_) => (
+                PERMISSION,
+                "run it with sudo, as the daemon's user, or join the group of the socket",
+            ),
+            Self::Daemon(body) => return (body.exit_code, body.hint.clone()),
+            Self::Answer => (FAILED, "restart the daemon after an update"),
+            Self::SecretName(_) => (USAGE, "the names are mailbox/NAME and account/USERNAME"),
+            Self::NoSecret(_) => (FAILED, "`tokenwatch secret list` shows what is there"),
+            Self::NotASecret => (
+                BAD_INPUT,
+                "it must be one line of text, such as `printf %s \"$PASSWORD\" | tokenwatch secret set NAME`",
+            ),
+            Self::UnknownAccount(_) => (
+                FAILED,
+                "`tokenwatch credential list` shows the accounts; add an [[account]] for a new one",
+            ),
+            Self::NoCredential(_) => (
+                FAILED,
+                "`tokenwatch credential list` says what is missing: the password, or a token mail",
+            ),
+            Self::Unreadable { source, .. } => (
+                if source.kind() == std::io::ErrorKind::PermissionDenied {
+                    PERMISSION
+                } else {
+                    BAD_INPUT
+                },
+                "name mails (.eml), mbox files or Maildir folders; - is standard input",
+            ),
+            Self::NoNotice(_) => (
+                BAD_INPUT,
+                "save the mail with all its headers (\"show original\"), and give that file",
+            ),
+        };
+        (code, Some(hint.to_owned()))
+    }
+}
+
+/// Says what went wrong.
+pub(super) fn complain(error: &anyhow::Error) -> ExitCode {
+    let (code, hint) = meet(error);
+    let mut out = anstream::AutoStream::auto(std::io::stderr().lock());
+    let red = anstyle::Style::new()
+        .fg_color(Some(anstyle::AnsiColor::Red.into()))
+        .bold();
+    let bold = anstyle::Style::new().bold();
+    let mut text = format!("{red}error:{red:#} {error}\n");
+    for cause in causes(error) {
+        text.push_str(&format!("{bold}caused by:{bold:#} {cause}\n"));
+    }
+    if let Some(hint) = hint {
+        text.push_str(&format!("{bold}hint:{bold:#} {hint}\n"));
+    }
+    // Nothing can be told where standard error is gone.
+    out.write_all(text.as_bytes()).unwrap_or_default();
+    ExitCode::from(code)
+}
+
+fn causes(error: &anyhow::Error) -> Vec<String> {
+    if let Some(CliError::Daemon(body)) = error.downcast_ref() {
+        return body.causes.clone();
+    }
+    error.chain().skip(1).map(ToString::to_string).collect()
+}
+
+fn meet(error: &anyhow::Error) -> (u8, Option<String>) {
+    if let Some(error) = error.downcast_ref::<CliError>() {
+        error.meet()
+    } else if let Some(error) = error.downcast_ref::<ConfigError>() {
+        let code = if error.is_permission() {
+            PERMISSION
+        } else {
+            CONFIGURATION
+        };
+        (code, Some(error.hint()))
+    } else if let Some(error) = error.downcast_ref::<DaemonError>() {
+        daemon(error)
+    } else if let Some(error) = error.downcast_ref::<StateError>() {
+        (state(error), Some(error.hint()))
+    } else if error.is::<TelemetryError>() {
+        let hint = "a filter is a level (error, warn, info, debug, trace) or target=level,…";
+        (USAGE, Some(hint.to_owned()))
+    } else {
+        (FAILED, None)
+    }
+}
+
+fn daemon(error: &DaemonError) -> (u8, Option<String>) {
+    match error {
+        DaemonError::State(error) => (state(error), Some(error.hint())),
+        DaemonError::NoMailbox => (
+            CONFIGURATION,
+            Some(
+                "add a [[mailbox]] to the configuration; config/minimal.toml is a start".to_owned(),
+            ),
+        ),
+        DaemonError::Keys(_) => (
+            CONFIGURATION,
+            Some("set `dns-servers` in [trust], or see /etc/resolv.conf".to_owned()),
+        ),
+        DaemonError::Control(ControlError::InUse(_)) => (
+            FAILED,
+            Some(
+                "stop the other daemon, or give this one a $RUNTIME_DIRECTORY of its own"
+                    .to_owned(),
+            ),
+        ),
+        DaemonError::Control(ControlError::Io { source, .. }) => (
+            if source.kind() == std::io::ErrorKind::PermissionDenied {
+                PERMISSION
+            } else {
+                FAILED
+            },
+            Some("see that the folder of the socket is writable for this user".to_owned()),
+        ),
+        DaemonError::Incomplete { source, .. } => (inbox(source), Some(source.hint("NAME"))),
+        DaemonError::Undecided(_) => (
+            UNREACHABLE,
+            Some("the DNS does not answer; run it again, the mails are not forgotten".to_owned()),
+        ),
+        DaemonError::Thread(_) | DaemonError::WorkerGone => (FAILED, None),
+    }
+}
+
+fn inbox(error: &InboxError) -> u8 {
+    match error {
+        InboxError::State(error) => state(error),
+        InboxError::NoPassword(_) => CONFIGURATION,
+        InboxError::Panicked => FAILED,
+        InboxError::Mailbox(error) => match (error.class(), error) {
+            (mailbox::Class::Login, _) => PERMISSION,
+            (mailbox::Class::Person, _) => CONFIGURATION,
+            (_, MailboxError::Excess(_) | MailboxError::Unparsable(_)) => BAD_INPUT,
+            (mailbox::Class::Transient, _) => UNREACHABLE,
+        },
+    }
+}
+
+fn state(error: &StateError) -> u8 {
+    let denied = |source: &std::io::Error| source.kind() == std::io::ErrorKind::PermissionDenied;
+    match error {
+        StateError::ForeignFolder { .. } => PERMISSION,
+        StateError::Folder { source, .. } if denied(source) => PERMISSION,
+        StateError::Vault(error) => vault(error),
+        StateError::Journal(error) => journal(error),
+        StateError::Document { .. } => BAD_INPUT,
+        StateError::Secret(SecretError::Vault(error)) => vault(error),
+        StateError::Secret(SecretError::File { source, .. }) if denied(source) => PERMISSION,
+        StateError::Secret(_) => CONFIGURATION,
+        StateError::Folder { .. } | StateError::Random | StateError::Stopped => FAILED,
+    }
+}
+
+fn vault(error: &VaultError) -> u8 {
+    match error {
+        VaultError::File(FileError::WrongKey(_)) => PERMISSION,
+        VaultError::File(FileError::KeyMissing(_) | FileError::KeyMalformed(_)) => CONFIGURATION,
+        VaultError::File(
+            FileError::Damaged(_) | FileError::TooLarge(_) | FileError::NewerFormat(_),
+        ) => BAD_INPUT,
+        error if error.class() == vault::Class::Permission => PERMISSION,
+        _ => FAILED,
+    }
+}
+
+fn journal(error: &JournalError) -> u8 {
+    match error.class() {
+        journal::Class::Permission => PERMISSION,
+        journal::Class::Damaged => BAD_INPUT,
+        journal::Class::Transient => FAILED,
+    }
+}

@@ -1,0 +1,100 @@
+//! `tokenwatch secret`
+
+use std::io::{IsTerminal, Read, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use hyper::Method;
+use zeroize::Zeroizing;
+
+use super::client::segment;
+use super::error::CliError;
+use super::reach::Reach;
+use super::{Ended, arguments, print_json, stdout};
+use crate::config::{Config, SecretSource};
+use crate::daemon::{SecretName, secret_of};
+use crate::secret::Secret;
+
+pub(super) async fn secret(config: Config, verb: arguments::Secret) -> Ended {
+    let config = Arc::new(config);
+    match verb {
+        arguments::Secret::Set { name } => {
+            let name = parse(&name)?;
+            warn_of_no_use(&config, &name)?;
+            let secret = ask(&name)?;
+            match Reach::open(config).await? {
+                Reach::Daemon(mut daemon) => {
+                    let path = format!("/v1/secrets/{}", segment(&name.to_string()));
+                    let body = secret.expose().to_owned();
+                    daemon.call(Method::PUT, &path, body).await?;
+                }
+                Reach::Alone(mut worker) => worker.set_secret(&name, &secret)?,
+            }
+        }
+        arguments::Secret::Remove { name } => {
+            let name = parse(&name)?;
+            let removed = match Reach::open(config).await? {
+                Reach::Daemon(mut daemon) => {
+                    let path = format!("/v1/secrets/{}", segment(&name.to_string()));
+                    daemon.call(Method::DELETE, &path, "").await?.is_some()
+                }
+                Reach::Alone(mut worker) => worker.remove_secret(&name)?,
+            };
+            if !removed {
+                return Err(CliError::NoSecret(name.to_string()).into());
+            }
+        }
+        arguments::Secret::List { json } => {
+            let names: Vec<String> = match Reach::open(config).await? {
+                Reach::Daemon(mut daemon) => daemon.get("/v1/secrets").await?,
+                Reach::Alone(worker) => worker.secret_names()?,
+            };
+            if json {
+                print_json(&names)?;
+            } else {
+                let mut out = stdout();
+                for name in names {
+                    writeln!(out, "{name}")?;
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse(name: &str) -> Result<SecretName, CliError> {
+    SecretName::parse(name).ok_or_else(|| CliError::SecretName(name.to_owned()))
+}
+
+/// A secret that nothing reads is most often a name with a slip in it.
+fn warn_of_no_use(config: &Config, name: &SecretName) -> std::io::Result<()> {
+    let source = match name {
+        SecretName::Mailbox(mailbox) => config.mailbox(mailbox).map(|m| &m.password),
+        SecretName::Account(account) => config.account(account).map(|a| &a.password),
+    };
+    let mut err = anstream::stderr().lock();
+    match source {
+        None => writeln!(err, "warning: the configuration has no {name} yet"),
+        Some(SecretSource::Vault) => Ok(()),
+        Some(_) => writeln!(
+            err,
+            "warning: the configuration reads the password of {name} from elsewhere"
+        ),
+    }
+}
+
+/// Asks without echo, or reads standard input to its end.
+fn ask(name: &SecretName) -> anyhow::Result<Secret> {
+    let mut text = Zeroizing::new(String::new());
+    let mut input = std::io::stdin();
+    if input.is_terminal() {
+        *text = rpassword::prompt_password(format!("{name}: "))?;
+        let again = Zeroizing::new(rpassword::prompt_password("once more: ")?);
+        if *text != *again {
+            anyhow::bail!("the two do not match; nothing was changed");
+        }
+    } else {
+        input.read_to_string(&mut text)?;
+    }
+    Ok(secret_of(&text).ok_or(CliError::NotASecret)?)
+}

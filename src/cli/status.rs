@@ -1,0 +1,124 @@
+//! `tokenwatch status`
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::client::Client;
+use super::{Ended, print_json, stdout};
+use crate::api::{AccountState, Health, MailboxState, Status};
+use crate::config::Config;
+
+pub(super) async fn status(config: &Config, json: bool, watch: bool) -> Ended {
+    loop {
+        let mut daemon = Client::require(config).await?;
+        let status: Status = daemon.get("/v1/status").await?;
+        if json {
+            print_json(&status)?;
+        } else {
+            let mut out = stdout();
+            if watch {
+                // Clears the screen and goes to its first line.
+                write!(out, "\x1b[2J\x1b[H")?;
+            }
+            show(&mut out, &status)?;
+            out.flush()?;
+        }
+        if !watch {
+            return Ok(match status.state {
+                Health::Healthy => ExitCode::SUCCESS,
+                Health::Degraded | Health::Starting => ExitCode::FAILURE,
+            });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn show(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
+    let state = match status.state {
+        Health::Healthy => "healthy",
+        Health::Degraded => "degraded",
+        Health::Starting => "starting",
+    };
+    writeln!(out, "tokenwatch is {state}")?;
+    writeln!(out, "\nmailboxes")?;
+    for row in &status.mailboxes {
+        let doing = match row.state {
+            MailboxState::Connecting => "connecting",
+            MailboxState::Authenticating => "logging in",
+            MailboxState::CatchingUp => "catching up",
+            MailboxState::Watching => "watching",
+            MailboxState::Polling => "polling",
+            MailboxState::Waiting => "waiting",
+        };
+        write!(
+            out,
+            "  {}/{}  {}  {doing} since {}",
+            row.name,
+            row.folder,
+            row.host,
+            second(row.since)
+        )?;
+        match (row.next_attempt, row.proof_of_life) {
+            (Some(next), _) => writeln!(out, ", next attempt {}", second(next))?,
+            (None, Some(alive)) => writeln!(out, ", server last heard {}", second(alive))?,
+            (None, None) => writeln!(out)?,
+        }
+    }
+    writeln!(out, "\naccounts")?;
+    for account in &status.accounts {
+        writeln!(out, "  {}", account_line(account))?;
+    }
+    if status.held > 0 {
+        writeln!(
+            out,
+            "\n{} mails are held for a person to decide",
+            status.held
+        )?;
+    }
+    if !status.problems.is_empty() {
+        writeln!(out, "\nproblems")?;
+        for problem in &status.problems {
+            writeln!(
+                out,
+                "  {}  {} (since {})\n    hint: {}",
+                problem.code,
+                problem.title,
+                second(problem.since),
+                problem.hint
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// One account on a line, for `status` and `credential list`.
+pub(super) fn account_line(account: &crate::api::AccountStatus) -> String {
+    let state = match account.state {
+        AccountState::Current => "current",
+        AccountState::PasswordMissing => "password missing",
+        AccountState::LoginRefused => "login refused",
+        AccountState::NoToken => "no token yet",
+    };
+    let mut line = format!("{}  {state}", account.username);
+    if let (Some(version), Some(received), Some(fingerprint)) = (
+        account.version,
+        account.token_received,
+        &account.fingerprint,
+    ) {
+        line.push_str(&format!(
+            ", version {version}, token received {}, fingerprint {fingerprint}",
+            second(received)
+        ));
+    }
+    line
+}
+
+/// RFC 3339 to the second.
+pub(super) fn second(at: Timestamp) -> String {
+    Timestamp::from_second(at.as_second())
+        .unwrap_or(at)
+        .to_string()
+}

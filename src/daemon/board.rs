@@ -1,0 +1,276 @@
+//! The board: what everybody in the daemon is doing, for `status`.
+//!
+//! The inbox tasks and the worker write on it, the control API reads it.
+//! Nothing here waits for a mail server or a vault, so that `status` answers
+//! when they do not.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::api::{
+    AccountState, AccountStatus, Health, MailboxState, MailboxStatus, Problem, Status,
+};
+use crate::config::Config;
+
+/// What a folder's task tells of a failure.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) code: &'static str,
+    pub(super) error: String,
+    pub(super) hint: String,
+    pub(super) next_attempt: Timestamp,
+}
+
+/// Who and where a folder is.
+pub(super) type Folder = (String, String);
+
+struct Row {
+    status: MailboxStatus,
+    failure: Option<(Failure, Timestamp)>,
+    /// It has been watched at least once.
+    reached: bool,
+}
+
+struct Inner {
+    rows: BTreeMap<Folder, Row>,
+    accounts: Vec<AccountStatus>,
+    held: u32,
+    /// What is wrong with the vault or the journal.
+    worker: Option<Problem>,
+    /// When an account came into its state.
+    account_since: BTreeMap<String, (AccountState, Timestamp)>,
+}
+
+/// The board.
+pub struct Board {
+    inner: Mutex<Inner>,
+    changed: watch::Sender<()>,
+}
+
+impl Board {
+    /// A board with a row for every folder.
+    pub fn new(config: &Config) -> Self {
+        let now = Timestamp::now();
+        let rows = config
+            .mailboxes
+            .iter()
+            .flat_map(|mailbox| mailbox.folders.iter().map(move |folder| (mailbox, folder)))
+            .map(|(mailbox, folder)| {
+                let status = MailboxStatus {
+                    name: mailbox.name.clone(),
+                    host: mailbox.host.clone(),
+                    folder: folder.clone(),
+                    state: MailboxState::Connecting,
+                    since: now,
+                    proof_of_life: None,
+                    last_event: None,
+                    last_error: None,
+                    next_attempt: None,
+                };
+                let row = Row {
+                    status,
+                    failure: None,
+                    reached: false,
+                };
+                ((mailbox.name.clone(), folder.clone()), row)
+            })
+            .collect();
+        Self {
+            inner: Mutex::new(Inner {
+                rows,
+                accounts: Vec::new(),
+                held: 0,
+                worker: None,
+                account_since: BTreeMap::new(),
+            }),
+            changed: watch::Sender::new(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of every change.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    fn change_row(&self, folder: &Folder, change: impl FnOnce(&mut Row, Timestamp)) {
+        if let Some(row) = self.lock().rows.get_mut(folder) {
+            change(row, Timestamp::now());
+        }
+        self.changed.send_replace(());
+    }
+
+    /// A folder's task goes on to something else.
+    pub(super) fn state(&self, folder: &Folder, state: MailboxState) {
+        self.change_row(folder, |row, now| {
+            if row.status.state != state {
+                row.status.state = state;
+                row.status.since = now;
+            }
+            row.status.next_attempt = None;
+            if matches!(state, MailboxState::Watching | MailboxState::Polling) {
+                row.reached = true;
+                row.failure = None;
+                row.status.last_error = None;
+            }
+        });
+    }
+
+    /// The server has said something.
+    pub(super) fn alive(&self, folder: &Folder) {
+        self.change_row(folder, |row, now| row.status.proof_of_life = Some(now));
+    }
+
+    /// Something has become of a mail.
+    pub(super) fn event(&self, folder: &Folder) {
+        self.change_row(folder, |row, now| row.status.last_event = Some(now));
+    }
+
+    /// It failed, and is tried again later.
+    pub(super) fn failed(&self, folder: &Folder, failure: Failure) {
+        self.change_row(folder, |row, now| {
+            row.status.state = MailboxState::Waiting;
+            row.status.since = now;
+            row.status.last_error = Some(failure.error.clone());
+            row.status.next_attempt = Some(failure.next_attempt);
+            let since = row.failure.as_ref().map_or(now, |(_, since)| *since);
+            row.failure = Some((failure, since));
+        });
+    }
+
+    /// How the accounts stand, and how many mails are held.
+    pub(super) fn accounts(&self, accounts: Vec<AccountStatus>, held: u32) {
+        let now = Timestamp::now();
+        let mut inner = self.lock();
+        for account in &accounts {
+            let entry = inner
+                .account_since
+                .entry(account.username.clone())
+                .or_insert((account.state, now));
+            if entry.0 != account.state {
+                *entry = (account.state, now);
+            }
+        }
+        inner.accounts = accounts;
+        inner.held = held;
+        inner.worker = None;
+        drop(inner);
+        self.changed.send_replace(());
+    }
+
+    /// The vault or the journal failed.
+    pub(super) fn worker_failed(&self, title: String, hint: String) {
+        let mut inner = self.lock();
+        let since = inner
+            .worker
+            .as_ref()
+            .map_or_else(Timestamp::now, |known| known.since);
+        inner.worker = Some(Problem {
+            code: "storage-failed".to_owned(),
+            title,
+            hint,
+            since,
+        });
+        drop(inner);
+        self.changed.send_replace(());
+    }
+
+    /// All of it.
+    pub fn status(&self) -> Status {
+        let inner = self.lock();
+        let mut problems: Vec<Problem> = inner.worker.iter().cloned().collect();
+        for row in inner.rows.values() {
+            if let Some((failure, since)) = &row.failure {
+                problems.push(Problem {
+                    code: failure.code.to_owned(),
+                    title: format!(
+                        "mailbox {} ({}) is not watched: {}",
+                        row.status.name, row.status.folder, failure.error
+                    ),
+                    hint: failure.hint.clone(),
+                    since: *since,
+                });
+            }
+        }
+        problems.extend(inner.accounts.iter().filter_map(|account| {
+            let since = inner.account_since.get(&account.username)?.1;
+            account_problem(account, since)
+        }));
+        let state = if !problems.is_empty() {
+            Health::Degraded
+        } else if inner.rows.values().all(|row| row.reached) {
+            Health::Healthy
+        } else {
+            Health::Starting
+        };
+        Status {
+            version: 1,
+            state,
+            mailboxes: inner.rows.values().map(|row| row.status.clone()).collect(),
+            accounts: inner.accounts.clone(),
+            held: inner.held,
+            problems,
+        }
+    }
+
+    /// One line for `systemctl status`.
+    pub(super) fn summary(&self) -> String {
+        let inner = self.lock();
+        let watched = inner
+            .rows
+            .values()
+            .filter(|row| {
+                matches!(
+                    row.status.state,
+                    MailboxState::Watching | MailboxState::Polling
+                )
+            })
+            .count();
+        let current = inner
+            .accounts
+            .iter()
+            .filter(|account| account.state == AccountState::Current)
+            .count();
+        format!(
+            "watching {watched} of {} folders; {current} of {} credentials current; {} mails held",
+            inner.rows.len(),
+            inner.accounts.len(),
+            inner.held
+        )
+    }
+}
+
+fn account_problem(account: &AccountStatus, since: Timestamp) -> Option<Problem> {
+    let username = &account.username;
+    let (code, title, hint) = match account.state {
+        AccountState::Current => return None,
+        AccountState::PasswordMissing => (
+            "password-missing",
+            format!("the Salesforce password of {username} is not known"),
+            format!("run `tokenwatch secret set account/{username}`"),
+        ),
+        AccountState::LoginRefused => (
+            "login-refused",
+            format!("Salesforce refuses the credential of {username}"),
+            format!("set the right password with `tokenwatch secret set account/{username}`"),
+        ),
+        AccountState::NoToken => (
+            "no-token",
+            format!("no token mail for {username} was found yet"),
+            "run `tokenwatch resync --since all`, or reset the security token in Salesforce"
+                .to_owned(),
+        ),
+    };
+    Some(Problem {
+        code: code.to_owned(),
+        title,
+        hint,
+        since,
+    })
+}

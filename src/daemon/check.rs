@@ -1,0 +1,198 @@
+//! The doctor: looks at everything that tokenwatch depends on, and says of
+//! each whether it is well and what can be done.
+
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::InboxError;
+use super::looking::Tools;
+use super::worker::{self, Worker};
+use crate::api::{AccountState, CheckLine};
+use crate::config::{Config, Mailbox, Tls};
+use crate::mailbox::MailboxError;
+use crate::sender::Keys;
+
+/// Looks at everything.
+pub struct Doctor {
+    config: Arc<Config>,
+    tools: Tools,
+}
+
+impl Doctor {
+    pub(super) fn new(config: Arc<Config>, tools: Tools) -> Self {
+        Self { config, tools }
+    }
+
+    /// A doctor for when no daemon runs.
+    pub fn alone(config: Arc<Config>, worker: Worker) -> Result<Self, super::DaemonError> {
+        // Who ends the worker is this process.
+        let (handle, _end) = worker::start(worker).map_err(super::DaemonError::Thread)?;
+        let tools = Tools::new(&config, handle)?;
+        Ok(Self::new(config, tools))
+    }
+
+    /// Looks at everything, and leaves the network out where it is told to.
+    pub async fn examine(self, lines: mpsc::Sender<CheckLine>, offline: bool) {
+        let report = Report(lines);
+        self.accounts(&report).await;
+        if offline {
+            return;
+        }
+        if self.config.trust.dkim && !self.config.trust.sender_address {
+            self.dns(&report).await;
+        }
+        for mailbox in &self.config.mailboxes {
+            self.mailbox(mailbox, &report).await;
+        }
+    }
+
+    async fn accounts(&self, report: &Report) {
+        match self.tools.worker.run(|worker| worker.credentials()).await {
+            Ok(accounts) => {
+                report.well("vault", "it opens, and the journal too").await;
+                for account in accounts {
+                    let what = format!("account {}", account.username);
+                    match account.state {
+                        AccountState::Current => {
+                            report.well(&what, "the credential is there").await
+                        }
+                        AccountState::NoToken => {
+                            report
+                                .well(&what, "the password is there; no token mail was found yet")
+                                .await;
+                        }
+                        AccountState::PasswordMissing | AccountState::LoginRefused => {
+                            report
+                                .ill(
+                                    &what,
+                                    "the Salesforce password is not known".to_owned(),
+                                    format!(
+                                        "run `tokenwatch secret set account/{}`",
+                                        account.username
+                                    ),
+                                )
+                                .await;
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                report
+                    .ill("vault", crate::chain(&error), error.hint())
+                    .await
+            }
+        }
+        if self.config.accounts.is_empty() {
+            report
+                .ill(
+                    "accounts",
+                    "no [[account]] is configured, so every token mail is held".to_owned(),
+                    "add an [[account]] with the Salesforce username".to_owned(),
+                )
+                .await;
+        }
+    }
+
+    async fn dns(&self, report: &Report) {
+        let answer = match Keys::new(&self.config.trust.dns_servers) {
+            Ok(keys) => keys.probe("_domainkey.salesforce.com.").await,
+            Err(error) => Err(crate::chain(&error)),
+        };
+        match answer {
+            Ok(()) => report.well("dns", "it answers").await,
+            Err(error) => {
+                report
+                    .ill(
+                        "dns",
+                        error,
+                        "DKIM keys come from the DNS: see `dns-servers` in [trust] and the system's resolver"
+                            .to_owned(),
+                    )
+                    .await;
+            }
+        }
+    }
+
+    async fn mailbox(&self, mailbox: &Mailbox, report: &Report) {
+        let what = |step: &str| format!("mailbox {}: {step}", mailbox.name);
+        let address = (mailbox.host.clone(), mailbox.port);
+        let looked_up =
+            tokio::task::spawn_blocking(move || address.to_socket_addrs().map(Iterator::count));
+        if let Ok(Err(error)) = looked_up.await {
+            let hint = "see `host` of the mailbox, and the system's resolver".to_owned();
+            return report.ill(&what("name"), error.to_string(), hint).await;
+        }
+        let mut session = match self.tools.connect(mailbox).await {
+            Ok(session) => session,
+            Err(error) => {
+                let step = match &error {
+                    InboxError::Mailbox(MailboxError::Connect { .. }) => "connection",
+                    _ => "TLS and greeting",
+                };
+                return report.failed(&what(step), &error, mailbox).await;
+            }
+        };
+        let tls = match mailbox.tls {
+            Tls::Implicit | Tls::StartTls => "connected, and the certificate is trusted",
+            Tls::None => "connected, without TLS",
+        };
+        report.well(&what("connection"), tls).await;
+        if let Err(error) = self.tools.log_in(&mut session, mailbox).await {
+            return report.failed(&what("login"), &error, mailbox).await;
+        }
+        report.well(&what("login"), "the server lets us in").await;
+        for folder in &mailbox.folders {
+            let what = what(&format!("folder {folder}"));
+            match session.examine(folder).await {
+                Ok(opened) => {
+                    let found = format!("it can be read, and has {} mails", opened.exists);
+                    report.well(&what, &found).await;
+                }
+                Err(error) => report.failed(&what, &error.into(), mailbox).await,
+            }
+        }
+        let idle = if session.can_idle() {
+            "the server tells of new mail at once (IDLE)"
+        } else {
+            "the server has no IDLE and is asked every so often (`poll`)"
+        };
+        report.well(&what("news"), idle).await;
+        session.log_out().await;
+    }
+}
+
+struct Report(mpsc::Sender<CheckLine>);
+
+impl Report {
+    async fn send(&self, line: CheckLine) {
+        // Who asked may have gone.
+        self.0.send(line).await.unwrap_or_default();
+    }
+
+    async fn well(&self, what: &str, found: &str) {
+        self.send(CheckLine {
+            what: what.to_owned(),
+            ok: true,
+            found: found.to_owned(),
+            hint: None,
+        })
+        .await;
+    }
+
+    async fn ill(&self, what: &str, found: String, hint: String) {
+        self.send(CheckLine {
+            what: what.to_owned(),
+            ok: false,
+            found,
+            hint: Some(hint),
+        })
+        .await;
+    }
+
+    async fn failed(&self, what: &str, error: &InboxError, mailbox: &Mailbox) {
+        self.ill(what, crate::chain(error), error.hint(&mailbox.name))
+            .await;
+    }
+}

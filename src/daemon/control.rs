@@ -1,0 +1,430 @@
+//! The control API: HTTP/1.1 over a Unix socket.
+//!
+//! Who may call is settled by the kernel's word on who is at the other end:
+//! root and the daemon's own user may do everything. Anyone else who gets as
+//! far as the socket, which its mode allows the group alone, may read the
+//! status and ask for a resync; secrets are not for them.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path as UrlPath, Query, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use futures_util::stream;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::board::Board;
+use super::check::Doctor;
+use super::looking::Tools;
+use super::resync::Resync;
+use super::state::StateError;
+use super::worker::{Handle, SecretName, Worker};
+use super::{Wakes, secret_of};
+use crate::api::{
+    AccountState, ErrorBody, Health, MailboxState, ResyncRequest, STATE_DIR_HEADER, Status,
+};
+use crate::config::Config;
+
+/// The control socket cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The file system says no.
+    #[error("cannot {doing} {path}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// Another daemon listens there.
+    #[error("another tokenwatch listens on {0}")]
+    InUse(PathBuf),
+}
+
+/// The socket, bound.
+pub(super) struct Listener(UnixListener, PathBuf);
+
+impl Listener {
+    /// Binds. A socket that a crash left behind is taken over.
+    pub(super) async fn bind(path: &Path) -> Result<Self, ControlError> {
+        let failed = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| ControlError::Io {
+                doing,
+                path,
+                source,
+            }
+        };
+        if let Some(folder) = path.parent() {
+            tokio::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .await
+                .map_err(failed("make", folder))?;
+        }
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(ControlError::InUse(path.to_owned()));
+        }
+        match tokio::fs::remove_file(path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", path)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        // The process's umask keeps others out until the mode is set.
+        let listener = UnixListener::bind(path).map_err(failed("listen on", path))?;
+        tokio::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+            .await
+            .map_err(failed("set the mode of", path))?;
+        Ok(Self(listener, path.to_owned()))
+    }
+
+    /// Serves until it is stopped.
+    pub(super) async fn serve(self, rooms: Rooms) {
+        let Self(listener, path) = self;
+        let stop = rooms.stop.clone();
+        let service = router(rooms).into_make_service_with_connect_info::<Peer>();
+        let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = served.await {
+            tracing::error!(event = "control.failed", %error, "the control API has ended");
+        }
+        if let Err(error) = tokio::fs::remove_file(&path).await {
+            tracing::debug!(event = "control.socket", %error, "the socket is gone already");
+        }
+    }
+}
+
+/// What the API reaches.
+#[derive(Clone)]
+pub(super) struct Rooms {
+    pub(super) config: Arc<Config>,
+    pub(super) worker: Handle,
+    pub(super) board: Arc<Board>,
+    pub(super) resync: Resync,
+    pub(super) tools: Tools,
+    pub(super) wakes: Wakes,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+/// Who is at the other end, by the kernel's word.
+#[derive(Clone, Copy)]
+struct Peer {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self {
+            uid: stream.io().peer_cred().ok().map(|peer| peer.uid()),
+        }
+    }
+}
+
+fn router(rooms: Rooms) -> Router {
+    let state_dir = rooms.config.state_dir.clone();
+    let for_owners = Router::new()
+        .route("/v1/check", get(check))
+        .route("/v1/secrets", get(secret_names))
+        .route("/v1/secrets/{*name}", put(set_secret).delete(remove_secret))
+        .route("/v1/credentials", get(credentials))
+        .route("/v1/credentials/{username}", get(credential))
+        .route("/v1/credentials/{username}/history", get(history))
+        .layer(middleware::from_fn(owners_only));
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/resync", post(resync))
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
+        .merge(for_owners)
+        .layer(DefaultBodyLimit::max(64 * 1024))
+        .layer(middleware::map_response(move |response| {
+            sign(response, state_dir.clone())
+        }))
+        .with_state(rooms)
+}
+
+/// Says which daemon this is.
+async fn sign(mut response: Response, state_dir: PathBuf) -> Response {
+    use std::os::unix::ffi::OsStrExt;
+    if let Ok(value) = HeaderValue::from_bytes(state_dir.as_os_str().as_bytes()) {
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(STATE_DIR_HEADER), value);
+    }
+    response
+}
+
+async fn owners_only(
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let own = rustix::process::geteuid().as_raw();
+    if peer.uid.is_some_and(|uid| uid == 0 || uid == own) {
+        return next.run(request).await;
+    }
+    Failure {
+        status: StatusCode::FORBIDDEN,
+        body: ErrorBody {
+            error: "this is for root and the daemon's own user".to_owned(),
+            causes: Vec::new(),
+            hint: Some("run it with sudo, or as the daemon's user".to_owned()),
+            exit_code: 77,
+        },
+    }
+    .into_response()
+}
+
+/// An answer that is an error.
+struct Failure {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            body: ErrorBody {
+                error: error.to_string(),
+                causes: crate::causes(&error).collect(),
+                hint: Some(error.hint()),
+                exit_code: 1,
+            },
+        }
+    }
+}
+
+fn bad_request(error: impl Into<String>, hint: &str, exit_code: u8) -> Failure {
+    Failure {
+        status: StatusCode::BAD_REQUEST,
+        body: ErrorBody {
+            error: error.into(),
+            causes: Vec::new(),
+            hint: Some(hint.to_owned()),
+            exit_code,
+        },
+    }
+}
+
+async fn status(State(rooms): State<Rooms>) -> Json<Status> {
+    Json(rooms.board.status())
+}
+
+async fn healthz(State(rooms): State<Rooms>) -> (StatusCode, &'static str) {
+    match rooms.board.status().state {
+        Health::Healthy => (StatusCode::OK, "healthy\n"),
+        Health::Starting => (StatusCode::OK, "starting\n"),
+        Health::Degraded => (StatusCode::SERVICE_UNAVAILABLE, "degraded\n"),
+    }
+}
+
+async fn metrics(State(rooms): State<Rooms>) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let text = open_metrics(&rooms.board.status());
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+fn open_metrics(status: &Status) -> String {
+    use std::fmt::Write as _;
+
+    let label = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let mut out = String::from("# TYPE tokenwatch_watched gauge\n");
+    // Writing to a String cannot fail.
+    for row in &status.mailboxes {
+        let watched = matches!(row.state, MailboxState::Watching | MailboxState::Polling);
+        writeln!(
+            out,
+            "tokenwatch_watched{{mailbox=\"{}\",folder=\"{}\"}} {}",
+            label(&row.name),
+            label(&row.folder),
+            u8::from(watched)
+        )
+        .unwrap_or_default();
+    }
+    out.push_str("# TYPE tokenwatch_proof_of_life_timestamp_seconds gauge\n");
+    for row in &status.mailboxes {
+        if let Some(at) = row.proof_of_life {
+            writeln!(
+                out,
+                "tokenwatch_proof_of_life_timestamp_seconds{{mailbox=\"{}\",folder=\"{}\"}} {}",
+                label(&row.name),
+                label(&row.folder),
+                at.as_second()
+            )
+            .unwrap_or_default();
+        }
+    }
+    out.push_str("# TYPE tokenwatch_credential_current gauge\n");
+    for account in &status.accounts {
+        writeln!(
+            out,
+            "tokenwatch_credential_current{{username=\"{}\"}} {}",
+            label(&account.username),
+            u8::from(account.state == AccountState::Current)
+        )
+        .unwrap_or_default();
+    }
+    writeln!(
+        out,
+        "# TYPE tokenwatch_held gauge\ntokenwatch_held {}\n\
+         # TYPE tokenwatch_problems gauge\ntokenwatch_problems {}\n# EOF",
+        status.held,
+        status.problems.len()
+    )
+    .unwrap_or_default();
+    out
+}
+
+async fn resync(
+    State(rooms): State<Rooms>,
+    Json(request): Json<ResyncRequest>,
+) -> Result<Response, Failure> {
+    let plan = rooms.resync.plan(&request).map_err(|error| {
+        bad_request(
+            error.to_string(),
+            "`tokenwatch status` names the mailboxes; --since takes 30d, 2026-01-01 or all",
+            2,
+        )
+    })?;
+    let (events, lines) = mpsc::channel(64);
+    // It goes on when the caller has gone, and ends with the daemon.
+    let run = rooms.resync.clone().run(plan, events);
+    let stop = rooms.stop.clone();
+    rooms
+        .tasks
+        .spawn(async move { stop.run_until_cancelled(run).await });
+    if request.no_wait {
+        return Ok(StatusCode::ACCEPTED.into_response());
+    }
+    Ok(ndjson(lines))
+}
+
+#[derive(serde::Deserialize)]
+struct CheckWanted {
+    #[serde(default)]
+    offline: bool,
+}
+
+async fn check(State(rooms): State<Rooms>, Query(wanted): Query<CheckWanted>) -> Response {
+    let (lines, received) = mpsc::channel(16);
+    let doctor = Doctor::new(Arc::clone(&rooms.config), rooms.tools.clone());
+    let stop = rooms.stop.clone();
+    rooms.tasks.spawn(async move {
+        stop.run_until_cancelled(doctor.examine(lines, wanted.offline))
+            .await
+    });
+    ndjson(received)
+}
+
+/// One JSON object a line, each sent as it comes.
+fn ndjson<T: serde::Serialize + Send + 'static>(lines: mpsc::Receiver<T>) -> Response {
+    let lines = stream::unfold(lines, |mut lines| async move {
+        let line = lines.recv().await?;
+        let mut text = serde_json::to_vec(&line).unwrap_or_default();
+        text.push(b'\n');
+        Some((Ok::<_, io::Error>(Bytes::from(text)), lines))
+    });
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (headers, Body::from_stream(lines)).into_response()
+}
+
+async fn secret_names(State(rooms): State<Rooms>) -> Result<Json<Vec<String>>, Failure> {
+    Ok(Json(
+        rooms.worker.run(|worker| worker.secret_names()).await?,
+    ))
+}
+
+fn secret_name(name: &str) -> Result<SecretName, Failure> {
+    SecretName::parse(name).ok_or_else(|| {
+        bad_request(
+            format!("{name:?} is no name of a secret"),
+            "the names are mailbox/NAME and account/USERNAME",
+            2,
+        )
+    })
+}
+
+async fn set_secret(
+    State(rooms): State<Rooms>,
+    UrlPath(name): UrlPath<String>,
+    body: Bytes,
+) -> Result<StatusCode, Failure> {
+    let name = secret_name(&name)?;
+    let secret = std::str::from_utf8(&body)
+        .ok()
+        .and_then(secret_of)
+        .ok_or_else(|| bad_request("this can be no secret", "it must be one line of text", 65))?;
+    let wake = name.clone();
+    rooms
+        .worker
+        .run(move |worker| worker.set_secret(&name, &secret))
+        .await?;
+    rooms.wakes.wake(&wake);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_secret(
+    State(rooms): State<Rooms>,
+    UrlPath(name): UrlPath<String>,
+) -> Result<StatusCode, Failure> {
+    let name = secret_name(&name)?;
+    let removed = rooms
+        .worker
+        .run(move |worker| worker.remove_secret(&name))
+        .await?;
+    Ok(if removed {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::NOT_FOUND
+    })
+}
+
+async fn credentials(State(rooms): State<Rooms>) -> Result<Response, Failure> {
+    Ok(Json(rooms.worker.run(|worker| worker.credentials()).await?).into_response())
+}
+
+async fn credential(
+    State(rooms): State<Rooms>,
+    UrlPath(username): UrlPath<String>,
+) -> Result<Response, Failure> {
+    let get = move |worker: &mut Worker| worker.credential(&username);
+    Ok(match rooms.worker.run(get).await? {
+        // The socket is where a secret may leave by; it is the one way.
+        Some(secret) => secret.expose().to_owned().into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    })
+}
+
+async fn history(
+    State(rooms): State<Rooms>,
+    UrlPath(username): UrlPath<String>,
+) -> Result<Response, Failure> {
+    let lines = rooms
+        .worker
+        .run(move |worker| worker.history(&username))
+        .await?;
+    Ok(Json(lines).into_response())
+}

@@ -1,0 +1,174 @@
+//! From a mailbox to the worker: each mail that a look finds is judged, and
+//! its outcome made durable, before the next one is fetched.
+
+use std::sync::Arc;
+
+use super::worker::{Content, Handle, Outcome, Report};
+use super::{InboxError, policy};
+use crate::config::{self, Config, Tls};
+use crate::journal::{Cursor, Place};
+use crate::judge::judge;
+use crate::mailbox::{Found, Look, Roots, Security, Server, Session, Step, Wanted};
+use crate::notice;
+use crate::sender::{Keys, KeysError, Policy};
+
+/// What every look needs.
+#[derive(Clone)]
+pub(super) struct Tools {
+    pub(super) worker: Handle,
+    policy: Arc<Policy>,
+    keys: Keys,
+    roots: Roots,
+}
+
+/// One folder, open.
+pub(super) struct Target<'a> {
+    pub(super) mailbox: &'a config::Mailbox,
+    pub(super) folder: &'a str,
+    pub(super) uid_validity: u32,
+    /// The outcomes move the folder's cursor.
+    pub(super) moves_cursor: bool,
+    pub(super) dry_run: bool,
+}
+
+impl Tools {
+    pub(super) fn new(config: &Config, worker: Handle) -> Result<Self, KeysError> {
+        Ok(Self {
+            worker,
+            policy: Arc::new(policy(&config.trust)),
+            keys: Keys::new(&config.trust.dns_servers)?,
+            roots: Roots::of_the_system(),
+        })
+    }
+
+    /// Which mails of a mailbox are looked at.
+    pub(super) fn wanted(&self, mailbox: &config::Mailbox) -> Wanted {
+        let senders = self.policy.senders.clone();
+        Wanted {
+            from: senders.clone(),
+            subject: notice::SUBJECT_SEARCH.to_owned(),
+            fields: Box::new(move |fields| notice::worth_reading(fields, &senders)),
+            max_size: mailbox.max_mail_size,
+        }
+    }
+
+    /// Connects; the greeting is read, nothing more.
+    pub(super) async fn connect(&self, mailbox: &config::Mailbox) -> Result<Session, InboxError> {
+        Ok(Session::connect(&server(mailbox), &self.roots).await?)
+    }
+
+    /// The password, and the login with it.
+    pub(super) async fn log_in(
+        &self,
+        session: &mut Session,
+        mailbox: &config::Mailbox,
+    ) -> Result<(), InboxError> {
+        let wanted = mailbox.clone();
+        let password = self
+            .worker
+            .run(move |worker| worker.mailbox_password(&wanted))
+            .await?
+            .ok_or_else(|| InboxError::NoPassword(mailbox.name.clone()))?;
+        Ok(session.log_in(&mailbox.user, &password).await?)
+    }
+
+    /// One step of a look; `None` at its end. A mail that was found has its
+    /// outcome when this returns.
+    pub(super) async fn step(
+        &self,
+        look: &mut Look,
+        session: &mut Session,
+        wanted: &Wanted,
+        target: &Target<'_>,
+    ) -> Result<Option<Looked>, InboxError> {
+        match look.next(session, wanted).await? {
+            None => Ok(None),
+            Some(Step::Mail(found)) => {
+                let uid = found.head.uid;
+                let (message_id, outcome) = self.take(found, target).await?;
+                Ok(Some(Looked::Mail {
+                    uid,
+                    message_id,
+                    outcome,
+                }))
+            }
+            Some(Step::Seen { next_uid }) => {
+                if target.moves_cursor {
+                    let (name, folder) = (target.mailbox.name.clone(), target.folder.to_owned());
+                    let cursor = Cursor {
+                        uid_validity: target.uid_validity,
+                        next_uid,
+                    };
+                    self.worker
+                        .run(move |worker| worker.move_cursor(&name, &folder, cursor))
+                        .await?;
+                }
+                Ok(Some(Looked::Seen { next_uid }))
+            }
+        }
+    }
+
+    async fn take(
+        &self,
+        found: Found,
+        target: &Target<'_>,
+    ) -> Result<(Option<String>, Outcome), InboxError> {
+        let Found { head, raw } = found;
+        let content = match &raw {
+            Some(raw) => Content::Judged(judge(raw, &self.policy, &self.keys).await),
+            None => Content::TooLarge {
+                announced: notice::worth_reading(&head.fields, &[]),
+            },
+        };
+        let message_id = match &content {
+            Content::Judged(judgement) => judgement.envelope.message_id.clone(),
+            Content::TooLarge { .. } => None,
+        };
+        let report = Report {
+            place: Place {
+                mailbox: target.mailbox.name.clone(),
+                folder: target.folder.to_owned(),
+                uid_validity: target.uid_validity,
+                uid: head.uid,
+            },
+            received: head.received,
+            content,
+            cursor: target.moves_cursor.then_some(Cursor {
+                uid_validity: target.uid_validity,
+                next_uid: head.uid.saturating_add(1),
+            }),
+            dry_run: target.dry_run,
+        };
+        let outcome = self
+            .worker
+            .run(move |worker| worker.receive(report))
+            .await?;
+        Ok((message_id, outcome))
+    }
+}
+
+/// What a step brought.
+pub(super) enum Looked {
+    /// A mail, and what became of it.
+    Mail {
+        uid: u32,
+        message_id: Option<String>,
+        outcome: Outcome,
+    },
+    /// Everything below this UID was looked at.
+    Seen { next_uid: u32 },
+}
+
+fn server(mailbox: &config::Mailbox) -> Server {
+    Server {
+        host: mailbox.host.clone(),
+        port: mailbox.port,
+        security: match mailbox.tls {
+            Tls::Implicit => Security::Tls,
+            Tls::StartTls => Security::StartTls,
+            Tls::None => Security::Plain,
+        },
+        ca_file: mailbox.ca_file.clone(),
+        max_mail_size: mailbox.max_mail_size,
+    }
+}

@@ -1,0 +1,312 @@
+//! The daemon: the one place that knows all rooms.
+//!
+//! [`run`] is the story from start to stop. One task a folder watches
+//! (`inbox`), the worker alone changes anything (`worker`), the control API
+//! answers commands (`control`), and the board says what everybody is doing
+//! (`board`). Commands that find no daemon open a [`Worker`] themselves.
+
+mod board;
+mod check;
+mod control;
+mod inbox;
+mod looking;
+mod notify;
+mod resync;
+mod secrets;
+mod state;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Mailbox};
+use crate::mailbox::{Class, MailboxError};
+use crate::sender::{KeysError, Policy};
+use inbox::Inbox;
+use looking::Tools;
+use resync::Resync;
+
+pub use board::Board;
+pub use check::Doctor;
+pub use control::ControlError;
+pub use secrets::{SecretError, secret_of};
+pub use state::StateError;
+pub use worker::{Content, Handle, Outcome, Report, SecretName, Worker};
+
+/// How long the tasks may take to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The daemon does not start, or has to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Vault or journal cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The resolver does not start.
+    #[error("the resolver cannot be set up")]
+    Keys(#[from] KeysError),
+    /// The control socket cannot be made.
+    #[error("the control socket cannot be made")]
+    Control(#[from] ControlError),
+    /// The worker's thread does not start.
+    #[error("the worker's thread does not start")]
+    Thread(#[source] std::io::Error),
+    /// Nothing is configured to be watched.
+    #[error("no [[mailbox]] is configured")]
+    NoMailbox,
+    /// The worker ended while it was needed.
+    #[error("the worker has stopped")]
+    WorkerGone,
+    /// Some mailboxes could not be looked through.
+    #[error("{failed} of {of} folders could not be looked through")]
+    Incomplete {
+        /// So many.
+        failed: usize,
+        /// Of so many.
+        of: usize,
+        /// The first failure.
+        source: Box<InboxError>,
+    },
+    /// The senders of some mails could not be judged.
+    #[error("the senders of {0} mails cannot be judged now")]
+    Undecided(usize),
+}
+
+/// Why a folder is not watched.
+#[derive(Debug, thiserror::Error)]
+pub enum InboxError {
+    /// The mailbox failed.
+    #[error(transparent)]
+    Mailbox(#[from] MailboxError),
+    /// The vault or the journal failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// There is no password to log in with.
+    #[error("the password of mailbox {0} is not set")]
+    NoPassword(String),
+    /// The task panicked.
+    #[error("the task that watches it went wrong")]
+    Panicked,
+}
+
+impl InboxError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Mailbox(error) => error.class(),
+            Self::NoPassword(_) | Self::Panicked => Class::Person,
+            Self::State(_) => Class::Transient,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Mailbox(error) => error.code(),
+            Self::NoPassword(_) => "mailbox-password-missing",
+            Self::State(_) => "storage-failed",
+            Self::Panicked => "internal",
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self, mailbox: &str) -> String {
+        match self {
+            Self::Mailbox(error) => error.hint().replace("NAME", mailbox),
+            Self::NoPassword(name) => format!("run `tokenwatch secret set mailbox/{name}`"),
+            Self::State(error) => error.hint(),
+            Self::Panicked => "this is a fault of tokenwatch: please report it".to_owned(),
+        }
+    }
+}
+
+/// Who is believed, as the sender's room wants it.
+pub fn policy(trust: &crate::config::Trust) -> Policy {
+    Policy {
+        senders: trust.senders.clone(),
+        dkim: trust.dkim,
+        receiver: trust.receiver,
+        sender_address: trust.sender_address,
+        receivers: trust.receivers.clone(),
+    }
+}
+
+/// Runs until `stop` is cancelled. `socket` is where the control socket goes.
+pub async fn run(
+    config: Config,
+    socket: PathBuf,
+    stop: CancellationToken,
+) -> Result<(), DaemonError> {
+    let config = Arc::new(config);
+    let (worker, tools, board, worker_ended) = open(&config)?;
+    let control = control::Listener::bind(&socket).await?;
+
+    let tasks = TaskTracker::new();
+    let stop = stop.child_token();
+    let wakes = Wakes::new(&config);
+    for mailbox in &config.mailboxes {
+        let mailbox = Arc::new(mailbox.clone());
+        for folder in &mailbox.folders {
+            let inbox = Inbox {
+                mailbox: Arc::clone(&mailbox),
+                folder: folder.clone(),
+                tools: tools.clone(),
+                board: Arc::clone(&board),
+                secret_changed: wakes.of(&mailbox, folder),
+                stop: stop.clone(),
+            };
+            tasks.spawn(inbox.watch());
+        }
+    }
+    tasks.spawn(control.serve(control::Rooms {
+        config: Arc::clone(&config),
+        worker: worker.clone(),
+        board: Arc::clone(&board),
+        resync: Resync::new(Arc::clone(&config), tools.clone()),
+        tools,
+        wakes,
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+    }));
+    tasks.spawn(notify::keep_informed(board, worker.clone(), stop.clone()));
+    drop(worker);
+
+    notify::ready();
+    tracing::info!(
+        event = "daemon.ready",
+        version = env!("CARGO_PKG_VERSION"),
+        socket = %socket.display(),
+        state_dir = %config.state_dir.display(),
+        "tokenwatch is ready"
+    );
+
+    let mut worker_ended = worker_ended;
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        _ = &mut worker_ended => Err(DaemonError::WorkerGone),
+    };
+
+    tracing::info!(event = "daemon.stopping", "stopping");
+    notify::stopping();
+    stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+        tracing::warn!(event = "daemon.drain", "some tasks did not end in time");
+    }
+    // With the last handle gone the worker finishes what it has, and lets go
+    // of the vault.
+    if ended.is_ok() && tokio::time::timeout(DRAIN, worker_ended).await.is_err() {
+        tracing::warn!(event = "daemon.drain", "the worker did not end in time");
+    }
+    tracing::info!(event = "daemon.stopped", "stopped");
+    ended
+}
+
+/// Looks through every folder once, as far back as the daemon would, and ends
+/// when all that was found is durable.
+pub async fn once(config: Config) -> Result<(), DaemonError> {
+    let config = Arc::new(config);
+    let (worker, tools, board, worker_ended) = open(&config)?;
+    let (mut failed, mut of, mut undecided) = (Vec::new(), 0_usize, 0_usize);
+    for mailbox in &config.mailboxes {
+        for folder in &mailbox.folders {
+            of = of.saturating_add(1);
+            let inbox = Inbox {
+                mailbox: Arc::new(mailbox.clone()),
+                folder: folder.clone(),
+                tools: tools.clone(),
+                board: Arc::clone(&board),
+                secret_changed: Arc::default(),
+                stop: CancellationToken::new(),
+            };
+            match inbox.once().await {
+                Ok(open) => undecided = undecided.saturating_add(open),
+                Err(error) => {
+                    let (chain, hint) = (crate::chain(&error), error.hint(&mailbox.name));
+                    tracing::error!(
+                        event = "mailbox.lost",
+                        mailbox = mailbox.name,
+                        folder,
+                        error = chain,
+                        hint,
+                        "a folder could not be looked through"
+                    );
+                    failed.push(error);
+                }
+            }
+        }
+    }
+    drop((worker, tools));
+    // The sender is the worker's own thread: it answers, or is gone.
+    worker_ended.await.unwrap_or_default();
+    let count = failed.len();
+    match failed.into_iter().next() {
+        Some(first) => Err(DaemonError::Incomplete {
+            failed: count,
+            of,
+            source: Box::new(first),
+        }),
+        None if undecided > 0 => Err(DaemonError::Undecided(undecided)),
+        None => Ok(()),
+    }
+}
+
+type Opened = (
+    Handle,
+    Tools,
+    Arc<Board>,
+    tokio::sync::oneshot::Receiver<()>,
+);
+
+fn open(config: &Arc<Config>) -> Result<Opened, DaemonError> {
+    if config.mailboxes.is_empty() {
+        return Err(DaemonError::NoMailbox);
+    }
+    for warning in config.warnings() {
+        tracing::warn!(event = "config.warning", "{warning}");
+    }
+    let board = Arc::new(Board::new(config));
+    let mut worker = Worker::open(Arc::clone(config), Arc::clone(&board))?;
+    worker.start_up()?;
+    let (worker, ended) = worker::start(worker).map_err(DaemonError::Thread)?;
+    let tools = Tools::new(config, worker.clone())?;
+    Ok((worker, tools, board, ended))
+}
+
+/// Who waits for a secret, and is to be woken when it is set.
+#[derive(Clone)]
+struct Wakes(Arc<BTreeMap<board::Folder, Arc<Notify>>>);
+
+impl Wakes {
+    fn new(config: &Config) -> Self {
+        let folders = config.mailboxes.iter().flat_map(|mailbox| {
+            mailbox
+                .folders
+                .iter()
+                .map(|folder| ((mailbox.name.clone(), folder.clone()), Arc::default()))
+        });
+        Self(Arc::new(folders.collect()))
+    }
+
+    fn of(&self, mailbox: &Mailbox, folder: &str) -> Arc<Notify> {
+        self.0
+            .get(&(mailbox.name.clone(), folder.to_owned()))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// A secret was set or removed.
+    fn wake(&self, name: &SecretName) {
+        if let SecretName::Mailbox(changed) = name {
+            for ((mailbox, _), waiting) in self.0.iter() {
+                if mailbox == changed {
+                    waiting.notify_one();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What the service manager is told (`sd_notify(3)`). Without one, nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio_util::sync::CancellationToken;
+
+use super::board::Board;
+use super::worker::Handle;
+
+/// How often the summary for `systemctl status` is renewed at most.
+const CALM: Duration = Duration::from_secs(1);
+
+/// Configuration, vault and journal are open.
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// It stops.
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(event = "systemd.notify", %error, "the service manager cannot be told");
+    }
+}
+
+/// Keeps the summary fresh, and the watchdog content for as long as the worker
+/// answers.
+pub(super) async fn keep_informed(board: Arc<Board>, worker: Handle, stop: CancellationToken) {
+    let summaries = async {
+        let mut changes = board.changes();
+        loop {
+            tell(&[NotifyState::Status(&board.summary())]);
+            tokio::time::sleep(CALM).await;
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let watchdog = async {
+        let Some(limit) = sd_notify::watchdog_enabled() else {
+            return std::future::pending().await;
+        };
+        loop {
+            if worker.run(|_| Ok(())).await.is_ok() {
+                tell(&[NotifyState::Watchdog]);
+            }
+            tokio::time::sleep(limit / 3).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = summaries => {}
+        () = watchdog => {}
+    }
+}

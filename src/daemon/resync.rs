@@ -1,0 +1,229 @@
+//! The manual resync: the folders are looked through again, each over a
+//! connection of its own, while watching goes on.
+//!
+//! One runs at a time; a second waits for the first. It does not move a
+//! cursor, and since what is known is a duplicate, it can be run at any time.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{Mutex, mpsc};
+
+use super::InboxError;
+use super::looking::{Looked, Target, Tools};
+use crate::api::{OutcomeLine, ResyncEvent, ResyncRequest, ResyncSummary};
+use crate::config::{self, Config, Since};
+use crate::journal::Kind;
+use crate::mailbox::{Look, Scope};
+
+/// Runs resyncs.
+#[derive(Clone)]
+pub(super) struct Resync {
+    config: Arc<Config>,
+    tools: Tools,
+    running: Arc<Mutex<()>>,
+}
+
+/// A resync that was asked for wrongly.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ResyncError {
+    #[error("no mailbox {0:?} is configured")]
+    UnknownMailbox(String),
+    #[error("{0:?} is no span, no date and not `all`")]
+    Since(String),
+}
+
+impl Resync {
+    pub(super) fn new(config: Arc<Config>, tools: Tools) -> Self {
+        Self {
+            config,
+            tools,
+            running: Arc::default(),
+        }
+    }
+
+    /// Checks what is asked for, before anything is done.
+    pub(super) fn plan(&self, request: &ResyncRequest) -> Result<Plan, ResyncError> {
+        let since = match &request.since {
+            Some(text) => Some(Since::parse(text).ok_or_else(|| ResyncError::Since(text.clone()))?),
+            None => None,
+        };
+        let mailboxes: Vec<_> = self
+            .config
+            .mailboxes
+            .iter()
+            .filter(|mailbox| {
+                request
+                    .mailbox
+                    .as_ref()
+                    .is_none_or(|name| *name == mailbox.name)
+            })
+            .cloned()
+            .collect();
+        match &request.mailbox {
+            Some(name) if mailboxes.is_empty() => Err(ResyncError::UnknownMailbox(name.clone())),
+            _ => Ok(Plan {
+                mailboxes,
+                since,
+                dry_run: request.dry_run,
+            }),
+        }
+    }
+
+    /// Does it. Who listens may go; the run goes on.
+    pub(super) async fn run(self, plan: Plan, events: mpsc::Sender<ResyncEvent>) {
+        let _one_at_a_time = self.running.lock().await;
+        let folders: Vec<_> = plan
+            .mailboxes
+            .iter()
+            .flat_map(|mailbox| mailbox.folders.iter().map(move |folder| (mailbox, folder)))
+            .collect();
+        tracing::info!(
+            event = "resync.started",
+            folders = folders.len(),
+            dry_run = plan.dry_run,
+            "looking through the mailboxes again"
+        );
+        let mut teller = Teller {
+            events,
+            summary: ResyncSummary::default(),
+        };
+        teller
+            .tell(ResyncEvent::Started {
+                folders: folders.len(),
+            })
+            .await;
+        for (mailbox, folder) in folders {
+            if let Err(error) = self.folder(&plan, mailbox, folder, &mut teller).await {
+                teller.summary.failed = teller.summary.failed.saturating_add(1);
+                let (error, hint) = (crate::chain(&error), error.hint(&mailbox.name));
+                tracing::warn!(
+                    event = "resync.failed",
+                    mailbox = mailbox.name,
+                    folder,
+                    error,
+                    hint,
+                    "a folder could not be looked through"
+                );
+                teller
+                    .tell(ResyncEvent::Failed {
+                        mailbox: mailbox.name.clone(),
+                        folder: folder.clone(),
+                        error,
+                        hint,
+                    })
+                    .await;
+            }
+        }
+        let summary = teller.summary;
+        tracing::info!(
+            event = "resync.finished",
+            looked_at = summary.looked_at,
+            updated = summary.updated,
+            duplicate = summary.duplicate,
+            older = summary.older,
+            held = summary.held,
+            ignored = summary.ignored,
+            undecided = summary.undecided,
+            failed = summary.failed,
+            "the resync is done"
+        );
+        teller.tell(ResyncEvent::Finished(summary)).await;
+    }
+
+    async fn folder(
+        &self,
+        plan: &Plan,
+        mailbox: &config::Mailbox,
+        folder: &str,
+        teller: &mut Teller,
+    ) -> Result<(), InboxError> {
+        let mut session = self.tools.connect(mailbox).await?;
+        self.tools.log_in(&mut session, mailbox).await?;
+        let opened = session.examine(folder).await?;
+        let since = plan.since.as_ref().unwrap_or(&mailbox.since);
+        let scope = Scope {
+            first: 1,
+            since: since.first_day(Timestamp::now()),
+        };
+        let wanted = self.tools.wanted(mailbox);
+        let target = Target {
+            mailbox,
+            folder,
+            uid_validity: opened.uid_validity,
+            moves_cursor: false,
+            dry_run: plan.dry_run,
+        };
+        let mut look = Look::through(opened, scope);
+        while let Some(looked) = self
+            .tools
+            .step(&mut look, &mut session, &wanted, &target)
+            .await?
+        {
+            if let Looked::Mail {
+                uid,
+                message_id,
+                outcome,
+            } = looked
+            {
+                teller.count(outcome.kind);
+                teller
+                    .tell(ResyncEvent::Outcome(OutcomeLine {
+                        mailbox: mailbox.name.clone(),
+                        folder: folder.to_owned(),
+                        uid,
+                        outcome: outcome.kind.word().to_owned(),
+                        reason: outcome.reason,
+                        detail: outcome.detail,
+                        username: outcome.username,
+                        message_id,
+                    }))
+                    .await;
+            }
+            let (looked_at, of) = look.progress();
+            teller
+                .tell(ResyncEvent::Progress {
+                    mailbox: mailbox.name.clone(),
+                    folder: folder.to_owned(),
+                    looked_at,
+                    of,
+                })
+                .await;
+        }
+        teller.summary.looked_at = teller.summary.looked_at.saturating_add(look.progress().0);
+        session.log_out().await;
+        Ok(())
+    }
+}
+
+/// What is to be looked through.
+pub(super) struct Plan {
+    mailboxes: Vec<config::Mailbox>,
+    since: Option<Since>,
+    dry_run: bool,
+}
+
+struct Teller {
+    events: mpsc::Sender<ResyncEvent>,
+    summary: ResyncSummary,
+}
+
+impl Teller {
+    async fn tell(&self, event: ResyncEvent) {
+        // Who asked may have gone.
+        self.events.send(event).await.unwrap_or_default();
+    }
+
+    fn count(&mut self, kind: Kind) {
+        let summary = &mut self.summary;
+        let count = match kind {
+            Kind::Updated => &mut summary.updated,
+            Kind::Duplicate => &mut summary.duplicate,
+            Kind::Older => &mut summary.older,
+            Kind::Held => &mut summary.held,
+            Kind::Ignored => &mut summary.ignored,
+            Kind::Undecided => &mut summary.undecided,
+        };
+        *count = count.saturating_add(1);
+    }
+}

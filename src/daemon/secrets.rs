@@ -1,0 +1,195 @@
+//! Secrets from wherever the configuration says they are. They are read when
+//! they are needed and kept nowhere else.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::config::{self, SecretSource};
+use crate::secret::Secret;
+use crate::vault::{Vault, VaultError};
+
+/// How long a command may take to print a secret.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// No secret is longer, in bytes.
+const MAX_LENGTH: u64 = 64 * 1024;
+
+/// A secret cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The vault failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The file cannot be read.
+    #[error("cannot read the secret in {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// systemd has given no such credential.
+    #[error("systemd gave no credential {0}")]
+    NoCredential(String),
+    /// The command does not start.
+    #[error("{program} does not start")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The command failed, or took too long.
+    #[error("{0} did not print a secret within 10 s, or failed")]
+    Command(String),
+    /// What was read can be no secret.
+    #[error("the secret is empty, too long or no text")]
+    Unusable,
+}
+
+impl SecretError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Vault(error) => error.hint(),
+            Self::File { .. } => "see that the file exists and that the daemon's user may read it",
+            Self::NoCredential(_) => {
+                "add LoadCredentialEncrypted= to the unit; the ID must be the one it was encrypted with"
+            }
+            Self::Start { .. } | Self::Command(_) => "run the command by hand as the daemon's user",
+            Self::Unusable => "it must be one line of text",
+        }
+    }
+}
+
+/// Reads a secret; `None` where the vault has none under `name`.
+pub(super) fn read(
+    source: &SecretSource,
+    name: &str,
+    vault: &Vault,
+) -> Result<Option<Secret>, SecretError> {
+    match source {
+        SecretSource::Vault => Ok(vault.read(crate::INTERNAL_SERVICE, name)?),
+        SecretSource::Credential(id) => file(&credential(id)?).map(Some),
+        SecretSource::File(path) => file(path).map(Some),
+        SecretSource::Command(argv) => command(argv).map(Some),
+    }
+}
+
+/// The file of a systemd credential.
+pub(super) fn credential(id: &str) -> Result<PathBuf, SecretError> {
+    config::credentials_directory()
+        .map(|folder| folder.join(id))
+        .filter(|path| path.exists())
+        .ok_or_else(|| SecretError::NoCredential(id.to_owned()))
+}
+
+fn file(path: &Path) -> Result<Secret, SecretError> {
+    let failed = |source| SecretError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    from_reader(file)
+        .map_err(failed)?
+        .ok_or(SecretError::Unusable)
+}
+
+fn command(argv: &[String]) -> Result<Secret, SecretError> {
+    let [program, arguments @ ..] = argv else {
+        return Err(SecretError::Unusable);
+    };
+    let failed = || SecretError::Command(program.clone());
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|source| SecretError::Start {
+            program: program.clone(),
+            source,
+        })?;
+    let output = child.stdout.take().ok_or_else(failed)?;
+    let (send, printed) = mpsc::sync_channel(1);
+    // The thread ends when the command closes its output, or is killed.
+    std::thread::spawn(move || send.send(from_reader(output)).unwrap_or_default());
+    let printed = printed.recv_timeout(DEADLINE);
+    if printed.is_err() {
+        child.kill().map_err(|_| failed())?;
+    }
+    let status = child.wait().map_err(|_| failed())?;
+    match printed {
+        Ok(Ok(Some(secret))) if status.success() => Ok(secret),
+        Ok(Ok(None)) if status.success() => Err(SecretError::Unusable),
+        _ => Err(failed()),
+    }
+}
+
+fn from_reader(reader: impl Read) -> io::Result<Option<Secret>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+    reader.take(MAX_LENGTH).read_to_end(&mut bytes)?;
+    Ok(std::str::from_utf8(&bytes).ok().and_then(secret_of))
+}
+
+/// What a person or a program handed over, without the line end that it was
+/// sent with. `None` where it can be no secret: a control character in it
+/// would be typing gone wrong, or an attempt to break a line.
+pub fn secret_of(text: &str) -> Option<Secret> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    (!text.is_empty() && !text.chars().any(char::is_control)).then(|| Secret::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn argv(words: &[&str]) -> Vec<String> {
+        words.iter().map(|&w| w.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_command_prints_the_secret() {
+        assert_eq!(
+            command(&argv(&["echo", "pass word"])).unwrap().expose(),
+            "pass word"
+        );
+        assert!(matches!(
+            command(&argv(&["false"])),
+            Err(SecretError::Command(_))
+        ));
+        assert!(matches!(
+            command(&argv(&["true"])),
+            Err(SecretError::Unusable)
+        ));
+        assert!(matches!(
+            command(&argv(&["/no/such/program"])),
+            Err(SecretError::Start { .. })
+        ));
+    }
+
+    #[test]
+    fn one_line_end_is_no_part_of_a_secret() {
+        for (text, secret) in [
+            ("a b\n", Some("a b")),
+            ("a\r\n", Some("a")),
+            (" a ", Some(" a ")),
+            ("", None),
+            ("\n", None),
+            ("a\nb\n", None),
+            ("a\0", None),
+        ] {
+            assert_eq!(
+                secret_of(text).as_ref().map(Secret::expose),
+                secret,
+                "{text:?}"
+            );
+        }
+    }
+}

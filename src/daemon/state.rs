@@ -1,0 +1,122 @@
+//! The state folder, and the vault and journal in it.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::secrets::{self, SecretError};
+use crate::config::{Backend, Config, VaultKey};
+use crate::journal::{Journal, JournalError};
+use crate::rotation::DocumentError;
+use crate::vault::{self, Vault, VaultError};
+
+/// The state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The folder cannot be made or looked at.
+    #[error("cannot use the state folder {path}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// Root would leave files that the daemon's own user cannot read.
+    #[error("the state folder {path} belongs to another user (uid {owner})")]
+    ForeignFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// The vault failed.
+    #[error("the vault cannot be used")]
+    Vault(#[from] VaultError),
+    /// The journal failed.
+    #[error("the journal cannot be used")]
+    Journal(#[from] JournalError),
+    /// An account's document cannot be read.
+    #[error("the state of {username} cannot be read")]
+    Document {
+        /// The account.
+        username: String,
+        /// Why.
+        source: DocumentError,
+    },
+    /// A secret that is kept elsewhere cannot be read.
+    #[error("a secret cannot be read")]
+    Secret(#[from] SecretError),
+    /// The system gave no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// The worker has stopped.
+    #[error("the worker has stopped")]
+    Stopped,
+}
+
+impl StateError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Folder { path, .. } => format!(
+                "make {} writable for this user, or set `state-dir`",
+                path.display()
+            ),
+            Self::ForeignFolder { owner, .. } => {
+                format!("run the command as that user: `sudo -u '#{owner}' tokenwatch …`")
+            }
+            Self::Vault(error) => error.hint().to_owned(),
+            Self::Journal(error) => error.hint().to_owned(),
+            Self::Document { .. } => {
+                "put the vault back from a backup, or update tokenwatch".to_owned()
+            }
+            Self::Secret(error) => error.hint().to_owned(),
+            Self::Random | Self::Stopped => "start it again, and look at the log".to_owned(),
+        }
+    }
+}
+
+/// Opens everything; nothing is made but the folder and the journal.
+pub(super) fn open(config: &Config) -> Result<(Vault, Journal), StateError> {
+    folder(&config.state_dir)?;
+    let vault = Vault::open(vault_options(config)?)?;
+    let journal = Journal::open(&config.state_dir.join("journal.db"))?;
+    Ok((vault, journal))
+}
+
+fn folder(path: &Path) -> Result<(), StateError> {
+    let failed = |source| StateError::Folder {
+        path: path.to_owned(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed)?;
+    let owner = std::fs::metadata(path).map_err(failed)?.uid();
+    if rustix::process::geteuid().is_root() && owner != 0 {
+        return Err(StateError::ForeignFolder {
+            path: path.to_owned(),
+            owner,
+        });
+    }
+    Ok(())
+}
+
+fn vault_options(config: &Config) -> Result<vault::Options, StateError> {
+    match &config.vault.backend {
+        Backend::File { path, key } => Ok(vault::Options::File {
+            path: path.clone(),
+            key: match key {
+                VaultKey::File(path) => vault::Key::Made(path.clone()),
+                VaultKey::Credential(id) => vault::Key::Provided(secrets::credential(id)?),
+            },
+        }),
+        #[cfg(feature = "native")]
+        Backend::Native => Ok(vault::Options::Native),
+        #[cfg(not(feature = "native"))]
+        Backend::Native => Err(VaultError::NoSecretService.into()),
+    }
+}

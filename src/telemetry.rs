@@ -1,0 +1,83 @@
+//! The log: on a terminal, as JSON, or into the journal with its fields.
+//!
+//! The log goes to standard error, for standard output is data. Each line has
+//! a constant message, and an `event` that a script can match; in the journal
+//! that is `TOKENWATCH_EVENT`.
+//!
+//! No logger for the `log` crate is installed, and that is deliberate: at TRACE
+//! async-imap logs every byte that it reads, mails included, through it. What
+//! is to be seen of the protocol is logged by our own command layer.
+
+use std::io::{self, IsTerminal};
+
+use clap::ValueEnum;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use crate::config::stderr_is_the_journal;
+
+/// What a log line looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The journal where standard error goes there, text otherwise.
+    #[default]
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// The journal, natively.
+    Journald,
+}
+
+/// The log cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter is malformed.
+    #[error("--log: this is no filter")]
+    Filter(#[source] tracing_subscriber::filter::ParseError),
+    /// The journal's socket does not answer.
+    #[error("the journal cannot be reached")]
+    Journald(#[source] io::Error),
+}
+
+/// Sets the log up for the whole process.
+pub fn init(filter: &str, format: Format, colour: bool) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(TelemetryError::Filter)?;
+    let journald = match format {
+        Format::Auto => stderr_is_the_journal(),
+        Format::Journald => true,
+        Format::Text | Format::Json => false,
+    };
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = if journald {
+        tracing_journald::layer()
+            .map_err(TelemetryError::Journald)?
+            .with_field_prefix(Some("TOKENWATCH".to_owned()))
+            .with_syslog_identifier("tokenwatch".to_owned())
+            .boxed()
+    } else if format == Format::Json {
+        fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_writer(io::stderr)
+            .boxed()
+    } else {
+        fmt::layer()
+            .with_ansi(colour)
+            .with_target(false)
+            .with_writer(io::stderr)
+            .boxed()
+    };
+    let subscriber = Registry::default().with(layer.with_filter(filter));
+    // Only a second call could fail, and there is none.
+    tracing::subscriber::set_global_default(subscriber).unwrap_or_default();
+    Ok(())
+}
+
+/// Whether standard error is a terminal.
+pub fn on_a_terminal() -> bool {
+    io::stderr().is_terminal()
+}
