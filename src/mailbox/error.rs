@@ -171,7 +171,7 @@ impl MailboxError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Connect { .. } => {
-                "see that `host` and `port` are right and that the network lets us through; it is tried again"
+                "see that `host` and `port` are right and that the network lets us through"
             }
             Self::CaFile { .. } => "see what `ca-file` points to: it must be PEM",
             Self::HostName(_) => "see `host` of the mailbox",

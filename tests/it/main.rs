@@ -1,1 +1,19 @@
-//! Tests.
+//! The tests of the whole: the real binary against servers on loopback.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic, and is no daemon"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[path = "../support/process.rs"]
+mod process;
+
+mod watching;

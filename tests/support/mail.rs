@@ -42,10 +42,9 @@ impl TokenMail {
         let results = self.results.as_ref().map_or_else(String::new, |results| {
             format!("Authentication-Results: {results}\r\n")
         });
-        let date = jiff::fmt::rfc2822::to_string(
-            &self.date.to_zoned_datetime(jiff::tz::TimeZone::UTC),
-        )
-        .unwrap();
+        let date =
+            jiff::fmt::rfc2822::to_string(&self.date.to_zoned_datetime(jiff::tz::TimeZone::UTC))
+                .unwrap();
         format!(
             "{results}From: {from} <{from}>\r\n\
              To: admin@example.com\r\n\

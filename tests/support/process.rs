@@ -1,0 +1,295 @@
+//! The real binary, as a user runs it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A user's machine: a folder with a configuration, and the binary.
+pub struct Machine {
+    pub folder: tempfile::TempDir,
+    binary: PathBuf,
+}
+
+/// What a command ended with.
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Machine {
+    /// A machine with this configuration; `STATE` in it stands for the state folder.
+    pub fn new(configuration: &str) -> Self {
+        let machine = Self {
+            folder: tempfile::tempdir().unwrap(),
+            binary: PathBuf::from(env!("CARGO_BIN_EXE_tokenwatch")),
+        };
+        machine.configure(configuration);
+        machine
+    }
+
+    pub fn configure(&self, configuration: &str) {
+        let state = self.state_dir().display().to_string();
+        let text = configuration.replace("STATE", &state);
+        std::fs::write(self.config_file(), text).unwrap();
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("tokenwatch.toml")
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// The binary with the configuration, and nothing of our environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.folder.path())
+            .arg("--config")
+            .arg(self.config_file())
+            .args(arguments);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        self.run_with_input(arguments, "")
+    }
+
+    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Ended {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that fails early does not read its input.
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap_or_default();
+        Ended::of(child.wait_with_output().unwrap())
+    }
+
+    /// Runs a command that must succeed: what it prints.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let ended = self.run(arguments);
+        assert_eq!(ended.code, 0, "{arguments:?}: {}", ended.stderr);
+        ended.stdout
+    }
+
+    pub fn set_secret(&self, name: &str, secret: &str) {
+        let ended = self.run_with_input(&["secret", "set", name], secret);
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+    }
+
+    /// The credential, if there is one.
+    pub fn credential(&self, username: &str) -> Option<String> {
+        let ended = self.run(&["credential", "get", username]);
+        (ended.code == 0).then_some(ended.stdout)
+    }
+
+    /// Starts the daemon, and waits until it is ready.
+    pub fn daemon(&self) -> Daemon {
+        let daemon = self.daemon_at("info");
+        daemon.wait_for("daemon.ready", |_| true);
+        daemon
+    }
+
+    /// Starts the daemon with this filter for its log.
+    pub fn daemon_at(&self, filter: &str) -> Daemon {
+        Daemon::start(self.command(&["--log", filter, "--log-format", "json", "run"]))
+    }
+
+    pub fn status(&self) -> Value {
+        let ended = self.run(&["status", "--json"]);
+        serde_json::from_str(&ended.stdout)
+            .unwrap_or_else(|_| panic!("no status: {}", ended.stderr))
+    }
+
+    /// Waits until the status is as wanted.
+    pub fn wait_status(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if wanted(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "not in time: {status:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Ended {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Asserts that it failed as the contract says: code, and error and hint.
+    pub fn failed(&self, code: i32, error: &str, hint: &str) {
+        assert_eq!(self.code, code, "{}", self.stderr);
+        assert!(self.stderr.contains("error: "), "{}", self.stderr);
+        assert!(self.stderr.contains("hint: "), "{}", self.stderr);
+        for wanted in [error, hint] {
+            assert!(self.stderr.contains(wanted), "{wanted} in {}", self.stderr);
+        }
+    }
+}
+
+/// A running daemon, and its log.
+pub struct Daemon {
+    child: Child,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Lines>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    text: Vec<String>,
+    ended: bool,
+}
+
+impl Daemon {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::<Log>::default();
+        let stderr = child.stderr.take().unwrap();
+        let reader = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                let Ok(line) = line else { break };
+                reader.lines.lock().unwrap().text.push(line);
+                reader.more.notify_all();
+            }
+            reader.lines.lock().unwrap().ended = true;
+            reader.more.notify_all();
+        });
+        Self { child, log }
+    }
+
+    /// Waits for a line with this event that is as wanted.
+    pub fn wait_for(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for_nth(event, 1, wanted)
+    }
+
+    /// Waits for the `nth` such line.
+    pub fn wait_for_nth(&self, event: &str, nth: usize, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.log.lines.lock().unwrap();
+        loop {
+            let found = lines
+                .text
+                .iter()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+                .filter(|line| line["event"] == event && wanted(line))
+                .nth(nth - 1);
+            if let Some(found) = found {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero() && !lines.ended,
+                "no {event}: {}",
+                lines.text.join("\n")
+            );
+            lines = self.log.more.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// Everything that was logged so far.
+    pub fn log(&self) -> String {
+        self.log.lines.lock().unwrap().text.join("\n")
+    }
+
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// SIGTERM, and the end: its status, what it printed and its log.
+    pub fn stop(mut self) -> (ExitStatus, String, String) {
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.wait();
+        let mut printed = String::new();
+        let mut stdout = self.child.stdout.take().unwrap();
+        stdout.read_to_string(&mut printed).unwrap();
+        (status, printed, self.log())
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.signal(rustix::process::Signal::KILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.log.lines.lock().unwrap();
+        while !lines.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero(),
+                "it does not end: {}",
+                lines.text.join("\n")
+            );
+            lines = self.log.more.wait_timeout(lines, left).unwrap().0;
+        }
+        drop(lines);
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Every file under a folder, with its path.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
