@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
+    unreachable_pub,
     reason = "a test fails by a panic, and is no daemon"
 )]
 
@@ -16,4 +17,5 @@ mod support;
 #[path = "../support/process.rs"]
 mod process;
 
+mod senders;
 mod watching;
