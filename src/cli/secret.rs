@@ -1,6 +1,7 @@
 //! `tokenwatch secret`
 
 use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::client::segment;
 use super::error::CliError;
 use super::reach::Reach;
 use super::{Ended, arguments, print_json, stdout};
-use crate::config::{Config, SecretSource};
+use crate::config::{Backend, Config, SecretSource, VaultKey};
 use crate::daemon::{SecretName, secret_of};
 use crate::secret::Secret;
 
@@ -22,6 +23,7 @@ pub(super) async fn secret(config: Config, verb: arguments::Secret) -> Ended {
             let name = parse(&name)?;
             warn_of_no_use(&config, &name)?;
             let secret = ask(&name)?;
+            let no_vault_yet = vault_files(&config).filter(|(vault, _)| !vault.exists());
             match Reach::open(config).await? {
                 Reach::Daemon(mut daemon) => {
                     let path = format!("/v1/secrets/{}", segment(&name.to_string()));
@@ -29,6 +31,14 @@ pub(super) async fn secret(config: Config, verb: arguments::Secret) -> Ended {
                     daemon.call(Method::PUT, &path, body).await?;
                 }
                 Reach::Alone(mut worker) => worker.set_secret(&name, &secret)?,
+            }
+            if let Some((vault, key)) = no_vault_yet {
+                let (vault, key) = (vault.display(), key.display());
+                let mut err = anstream::stderr().lock();
+                writeln!(
+                    err,
+                    "made the vault {vault} and its key {key}: keep a copy of both"
+                )?;
             }
         }
         arguments::Secret::Remove { name } => {
@@ -64,6 +74,17 @@ pub(super) async fn secret(config: Config, verb: arguments::Secret) -> Ended {
 
 fn parse(name: &str) -> Result<SecretName, CliError> {
     SecretName::parse(name).ok_or_else(|| CliError::SecretName(name.to_owned()))
+}
+
+/// The vault's file and the key that is made with it.
+fn vault_files(config: &Config) -> Option<(PathBuf, PathBuf)> {
+    match &config.vault.backend {
+        Backend::File {
+            path,
+            key: VaultKey::File(key),
+        } => Some((path.clone(), key.clone())),
+        Backend::File { .. } | Backend::Native => None,
+    }
 }
 
 /// A secret that nothing reads is most often a name with a slip in it.

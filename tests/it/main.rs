@@ -17,5 +17,10 @@ mod support;
 #[path = "../support/process.rs"]
 mod process;
 
+mod canary;
+mod commands;
+mod faults;
+mod house;
+mod killed;
 mod senders;
 mod watching;

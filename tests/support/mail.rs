@@ -25,7 +25,14 @@ impl TokenMail {
             token: token.into(),
             from: "support@salesforce.com".into(),
             date,
-            message_id: format!("{}.{token}@salesforce.com", date.as_nanosecond()),
+            // A number for the token: a log may show the Message-ID.
+            message_id: format!(
+                "{}.{}@salesforce.com",
+                date.as_nanosecond(),
+                token.bytes().fold(7_u64, |sum, byte| sum
+                    .wrapping_mul(31)
+                    .wrapping_add(byte.into()))
+            ),
             results: Some(format!(
                 "{RECEIVER}; dkim=pass header.d=salesforce.com header.s=sf"
             )),

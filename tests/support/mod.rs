@@ -22,4 +22,5 @@
 pub mod dns;
 pub mod imap_server;
 pub mod mail;
+pub mod scripted;
 pub mod signer;

@@ -1,0 +1,186 @@
+//! Servers that break in the middle: a lost connection is never "no mail".
+
+use jiff::Timestamp;
+
+use crate::process::Machine;
+use crate::support::imap_server::{ImapServer, Options};
+use crate::support::mail::{RECEIVER, TokenMail, token};
+use crate::support::scripted::{Line, Scripted};
+
+const USER: &str = "mariana@idalko.com";
+
+fn configure(machine: &Machine, port: u16) {
+    machine.configure(&format!(
+        "state-dir = \"STATE\"\n[trust]\nreceivers = [\"{RECEIVER}\"]\n\
+         [[account]]\nusername = \"{USER}\"\n\
+         [[mailbox]]\nname = \"ops\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\n\
+         user = \"ops@example.com\"\n"
+    ));
+}
+
+/// What a healthy server says up to the first look: one mail, UID 1.
+fn healthy() -> Vec<Line> {
+    vec![
+        ("LOGIN", "TAG OK [CAPABILITY IMAP4rev1 IDLE] in\r\n".into()),
+        (
+            "EXAMINE",
+            "* 1 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT 2] ok\r\nTAG OK done\r\n"
+                .into(),
+        ),
+        ("UID SEARCH", "* SEARCH 1\r\nTAG OK done\r\n".into()),
+        (
+            "UID FETCH 1 (UID RFC822.SIZE",
+            "* 1 FETCH (UID 1 RFC822.SIZE 900 INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" \
+             BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {50}\r\n\
+             From: support@salesforce.com\r\nSubject: a token\r\n\r\n)\r\nTAG OK done\r\n"
+                .into(),
+        ),
+    ]
+}
+
+/// The script, going wrong at the command `at` with `answer`.
+fn broken(at: &str, answer: &str) -> Vec<Line> {
+    let mut script = healthy();
+    script.push(("UID FETCH 1 (UID BODY.PEEK[])", "TAG OK done\r\n".into()));
+    let index = script
+        .iter()
+        .position(|(heard, _)| heard.contains(at))
+        .unwrap();
+    script.truncate(index + 1);
+    script[index].1 = answer.to_owned();
+    script
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_is_named_and_no_mail_is_passed_over() {
+    let good = ImapServer::start(Options {
+        tls: false,
+        ..Options::default()
+    })
+    .await;
+    good.deliver(&TokenMail::new(USER, &token(1), Timestamp::now()).bytes());
+    let long = format!("* SEARCH{}", " 1".repeat(200_000));
+    let nested = format!("* 1 FETCH (UID 1 X {}", "(".repeat(500));
+    let faults = [
+        (
+            "LOGIN",
+            "TAG NO [AUTHENTICATIONFAILED] no\r\n",
+            77,
+            "[AUTHENTICATIONFAILED]",
+        ),
+        (
+            "LOGIN",
+            "TAG NO [UNAVAILABLE] later\r\n",
+            69,
+            "[UNAVAILABLE]",
+        ),
+        ("LOGIN", "", 69, "lost during the login"),
+        (
+            "EXAMINE",
+            "TAG NO [NONEXISTENT] no\r\n",
+            78,
+            "no folder \"INBOX\"",
+        ),
+        (
+            "EXAMINE",
+            "* 1 EXISTS\r\nTAG OK done\r\n",
+            69,
+            "lacks UIDVALIDITY",
+        ),
+        (
+            "EXAMINE",
+            "* 1 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n",
+            69,
+            "lost during EXAMINE",
+        ),
+        ("SEARCH", "", 69, "lost during SEARCH"),
+        ("SEARCH", "* SEARCH\r\n", 69, "lost during SEARCH"),
+        ("SEARCH", "* BYE going down\r\n", 69, "goodbye: going down"),
+        ("SEARCH", "other OK done\r\n", 65, "cannot be understood"),
+        (
+            "SEARCH",
+            "220 smtp.example.com ESMTP\r\n",
+            65,
+            "cannot be understood",
+        ),
+        ("SEARCH", &long, 65, "longer than"),
+        (
+            "RFC822.SIZE",
+            "TAG NO not now\r\n",
+            69,
+            "refused FETCH: not now",
+        ),
+        ("RFC822.SIZE", "", 69, "lost during FETCH"),
+        ("RFC822.SIZE", &nested, 65, "nested deeper"),
+        (
+            "RFC822.SIZE",
+            "* 1 FETCH (UID 1 BODY[] {500000000}\r\n",
+            65,
+            "literal is larger",
+        ),
+        (
+            "BODY.PEEK[])",
+            "* 1 FETCH (UID 1 BODY[] {900}\r\nFrom: supp",
+            69,
+            "lost during FETCH",
+        ),
+        (
+            "BODY.PEEK[])",
+            "TAG BAD what\r\n",
+            69,
+            "refused FETCH: what",
+        ),
+    ];
+    for (at, answer, code, named) in faults {
+        let server = Scripted::start(broken(at, answer)).await;
+        let machine = Machine::new("");
+        configure(&machine, server.port());
+        machine.set_secret("mailbox/ops", "mailbox-pass");
+        machine.set_secret(&format!("account/{USER}"), "pass");
+        machine.run(&["run", "--once"]).failed(code, named, "hint");
+        assert_eq!(machine.credential(USER), None);
+        // The same machine finds the mail where the server is well again.
+        configure(&machine, good.port());
+        machine.ok(&["run", "--once"]);
+        assert_eq!(
+            machine.credential(USER),
+            Some(format!("pass{}", token(1))),
+            "{named}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_idle_is_polled_and_an_ended_one_is_come_back_from() {
+    let empty = |idle: Vec<Line>| {
+        let mut script = healthy();
+        script.truncate(1);
+        let exists =
+            "* 0 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT 1] ok\r\nTAG OK done\r\n";
+        script.push(("EXAMINE", exists.into()));
+        script.extend(idle);
+        script
+    };
+    for (idle, event) in [
+        (
+            vec![("IDLE", "TAG NO not today\r\n".into())],
+            "mailbox.idle-refused",
+        ),
+        (vec![("IDLE", "TAG BAD\r\n".into())], "mailbox.lost"),
+        (vec![("IDLE", "+ idling\r\n".into())], "mailbox.lost"),
+        (
+            vec![("IDLE", "* BYE idle for too long\r\n".into())],
+            "mailbox.lost",
+        ),
+    ] {
+        let server = Scripted::start(empty(idle)).await;
+        let machine = Machine::new("");
+        configure(&machine, server.port());
+        machine.set_secret("mailbox/ops", "mailbox-pass");
+        let daemon = machine.daemon();
+        daemon.wait_for(event, |_| true);
+        // It comes back, and goes on as before.
+        daemon.wait_for_nth("mailbox.connected", 2, |_| true);
+        assert!(daemon.stop().0.success());
+    }
+}

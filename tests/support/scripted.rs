@@ -1,0 +1,62 @@
+//! A server that says what no real one says on demand: it follows a script.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// One line of a script: what is heard (a part of the command), and what is
+/// answered; `TAG` in it is the command's tag.
+pub type Line = (&'static str, String);
+
+/// The server. It greets, follows the script from its beginning on each
+/// connection, and hangs up at its end.
+pub struct Scripted {
+    address: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Scripted {
+    pub async fn start(script: Vec<Line>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // The client may hang up first: that ends the script.
+                let _: std::io::Result<()> = follow(stream, &script).await;
+            }
+        });
+        Self {
+            address,
+            _tasks: tasks,
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+}
+
+async fn follow(stream: tokio::net::TcpStream, script: &[Line]) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    stream
+        .write_all(b"* OK [CAPABILITY IMAP4rev1 IDLE] scripted\r\n")
+        .await?;
+    for (heard, answer) in script {
+        let mut line = String::new();
+        while !line.contains(heard) {
+            line.clear();
+            if stream.read_line(&mut line).await? == 0 {
+                return Ok(());
+            }
+        }
+        let tag = line.split(' ').next().unwrap_or_default();
+        stream
+            .write_all(answer.replace("TAG", tag).as_bytes())
+            .await?;
+    }
+    Ok(())
+}
