@@ -17,10 +17,19 @@ mod support;
 #[path = "../support/process.rs"]
 mod process;
 
+#[cfg(feature = "system-tests")]
+#[path = "../support/dovecot.rs"]
+mod dovecot_server;
+
 mod canary;
 mod commands;
+#[cfg(feature = "system-tests")]
+mod dovecot;
 mod faults;
 mod house;
 mod killed;
 mod senders;
+mod shipped;
+#[cfg(feature = "system-tests")]
+mod system;
 mod watching;

@@ -1,0 +1,141 @@
+//! What needs system packages: systemd's own tools, a disk that is full. They
+//! are installed by `tests/run`, which turns the feature `system-tests` on.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use jiff::Timestamp;
+
+use crate::process::Machine;
+use crate::support::imap_server::{ImapServer, Options};
+use crate::support::mail::{TokenMail, token};
+use crate::watching::machine;
+
+const USER: &str = "mariana@idalko.com";
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn run(command: &mut Command) -> (bool, String) {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), said)
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("tokenwatch.service");
+    let text = std::fs::read_to_string(shipped("systemd/tokenwatch.service")).unwrap();
+    // The binary is not installed here, nor is the README.
+    let text = text
+        .replace("/usr/bin/tokenwatch", env!("CARGO_BIN_EXE_tokenwatch"))
+        .replace("#LoadCredentialEncrypted", "LoadCredentialEncrypted");
+    std::fs::write(&unit, text).unwrap();
+    let (ok, said) = run(Command::new("systemd-analyze").arg("verify").arg(&unit));
+    assert!(ok && said.is_empty(), "{said}");
+    let (ok, said) = run(Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=20"])
+        .arg(&unit));
+    assert!(ok, "the exposure is above 2.0: {said}");
+    let (ok, said) = run(Command::new("systemd-sysusers")
+        .args(["--dry-run", "--replace=/usr/lib/sysusers.d/tokenwatch.conf"])
+        .arg(shipped("systemd/sysusers.d/tokenwatch.conf")));
+    assert!(ok && said.contains("tokenwatch"), "{said}");
+}
+
+/// A small disk, mounted for one test.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Self {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        std::fs::create_dir_all(at).unwrap();
+        let options = format!(
+            "size=1m,mode=0700,uid={},gid={}",
+            uid.as_raw(),
+            gid.as_raw()
+        );
+        let (ok, said) = run(as_root("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(at));
+        assert!(ok, "{said}");
+        Self(at.to_owned())
+    }
+
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
+        let block = [0_u8; 512];
+        while std::io::Write::write_all(&mut file, &block).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run(as_root("umount").arg("--lazy").arg(&self.0));
+    }
+}
+
+fn as_root(program: &str) -> Command {
+    if rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.args(["-n", program]);
+    command
+}
+
+fn ready(server: &ImapServer) -> (Machine, Disk) {
+    let machine = machine(server, "");
+    machine.set_secret(&format!("account/{USER}"), "pass");
+    // The state moves to the small disk.
+    let kept = machine.folder.path().join("kept");
+    std::fs::rename(machine.state_dir(), &kept).unwrap();
+    let disk = Disk::mount(&machine.state_dir());
+    for file in ["vault.age", "vault.key"] {
+        std::fs::copy(kept.join(file), machine.state_dir().join(file)).unwrap();
+    }
+    (machine, disk)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_said_and_nothing_is_lost() {
+    let server = ImapServer::start(Options::default()).await;
+    let (machine, disk) = ready(&server);
+    disk.fill();
+    machine
+        .run(&["run", "--once"])
+        .failed(1, "journal", "make room on the disk");
+    machine
+        .run_with_input(&["secret", "set", "mailbox/ops"], "other")
+        .failed(1, "error", "make room on the disk");
+    disk.make_room();
+
+    // While it runs: the mail waits until there is room, and then is taken.
+    let daemon = machine.daemon();
+    server.wait_idling(1).await;
+    disk.fill();
+    server.deliver(&TokenMail::new(USER, &token(1), Timestamp::now()).bytes());
+    daemon.wait_for("mailbox.lost", |line| {
+        line["hint"].as_str().unwrap().contains("make room")
+    });
+    let status = machine.status();
+    let problems = status["problems"].as_array().unwrap();
+    assert!(
+        problems.iter().any(|p| p["code"] == "storage-failed"),
+        "{status}"
+    );
+    assert_eq!(machine.credential(USER), None);
+    disk.make_room();
+    daemon.wait_for("credential.updated", |_| true);
+    assert_eq!(machine.credential(USER), Some(format!("pass{}", token(1))));
+    machine.wait_status(|status| status["state"] == "healthy");
+    assert!(daemon.stop().0.success());
+    assert_eq!(machine.credential(USER), Some(format!("pass{}", token(1))));
+}
