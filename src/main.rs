@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tokenwatch::cli::main()
+    tokenwatch::cli::main(std::env::args_os())
 }

@@ -15,6 +15,7 @@ mod run;
 mod secret;
 mod status;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -28,10 +29,10 @@ use error::complain;
 /// What a command ends with.
 type Ended = anyhow::Result<ExitCode>;
 
-/// All of it.
-pub fn main() -> ExitCode {
+/// All of it. The first of `words` is the program's name.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     harden();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(usage) => {
             // Nothing can be told where standard error is gone.

@@ -1,5 +1,14 @@
 //! The real binary, as a user runs it.
 
+#![allow(
+    dead_code,
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "every target that includes this file uses a part of it, and fails by a panic"
+)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -170,6 +179,8 @@ struct Log {
 #[derive(Default)]
 struct Lines {
     text: Vec<String>,
+    /// The lines that are JSON, parsed once.
+    parsed: Vec<Value>,
     ended: bool,
 }
 
@@ -187,7 +198,10 @@ impl Daemon {
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines() {
                 let Ok(line) = line else { break };
-                reader.lines.lock().unwrap().text.push(line);
+                let mut lines = reader.lines.lock().unwrap();
+                lines.parsed.extend(serde_json::from_str::<Value>(&line));
+                lines.text.push(line);
+                drop(lines);
                 reader.more.notify_all();
             }
             reader.lines.lock().unwrap().ended = true;
@@ -207,13 +221,12 @@ impl Daemon {
         let mut lines = self.log.lines.lock().unwrap();
         loop {
             let found = lines
-                .text
+                .parsed
                 .iter()
-                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
                 .filter(|line| line["event"] == event && wanted(line))
                 .nth(nth - 1);
             if let Some(found) = found {
-                return found;
+                return found.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(
