@@ -1,4 +1,49 @@
-//! wip
+//! tokenwatch watches IMAP inboxes for Salesforce's security token mails and
+//! keeps the credential that Exalate logs in with up to date.
+//!
+//! # The map of the house
+//!
+//! One mail goes one way, through every room once:
+//!
+//! ```text
+//! IMAP server ──▶ mailbox ──bytes──▶ notice ──▶ sender ──trusted──▶ rotation ──actions──▶ vault
+//!                    ▲                  └─ judge ─┘                                         │
+//!                    └────────── the cursor moves last ◀───────── journal ◀─────────────────┘
+//! ```
+//!
+//! In reading order:
+//!
+//! * [`secret`]: the type that cannot be printed.
+//! * [`notice`]: PURE. The bytes of a mail → username and token, or why not.
+//! * [`sender`]: who sent it: the `From` list, DKIM, Authentication-Results.
+//! * [`judge`]: where the two meet; the daemon and `extract` both call it.
+//! * [`rotation`]: PURE. (account, event) → (account, actions).
+//! * [`vault`]: where secrets are kept: keyring-core stores, one of them ours.
+//! * [`journal`]: what became of which mail, and how far each folder was read.
+//! * [`mailbox`]: IMAP, with a guard under the parser.
+//! * [`config`]: as written → as meant; the one room that reads the environment.
+//! * [`daemon`]: the one place that knows all rooms. Its worker owns all change.
+//! * [`api`]: what the daemon and the commands say to each other.
+//! * [`cli`]: one file a command; errors and exit codes.
+//! * [`telemetry`]: the log.
+//!
+//! The rooms do not know each other, and a test sees to it.
+//!
+//! # The invariants
+//!
+//! 1. **Nothing lost.** A cursor passes a mail only when its outcome is in the
+//!    journal and what it brought is in the vault.
+//! 2. **Never backwards.** An older notice never replaces a newer one.
+//! 3. **No guessing.** Where two things could be meant, nothing is picked.
+//! 4. **Nobody else writes our credentials.** Only a trusted sender changes anything.
+//! 5. **No secret leaves.** Not in a log, a status, an error, a journal row.
+//! 6. **No lock-out.** This version never logs in to Salesforce.
+//! 7. **One writer.** All change goes through one worker.
+//! 8. **The mailbox is left as it was.** EXAMINE and BODY.PEEK only.
+//! 9. **Bounded.** Whatever a server sends, our memory is bounded.
+//!
+//! ARCHITECTURE.md names the test that guards each.
+
 pub mod api;
 pub mod cli;
 pub mod config;

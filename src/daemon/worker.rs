@@ -653,7 +653,7 @@ pub struct Handle {
 }
 
 /// Puts a worker on its own thread. The receiver hears of its end.
-pub fn start(mut worker: Worker) -> std::io::Result<(Handle, oneshot::Receiver<()>)> {
+pub(super) fn start(mut worker: Worker) -> std::io::Result<(Handle, oneshot::Receiver<()>)> {
     let (jobs, mut queue) = mpsc::channel::<Job>(64);
     let (ended, end) = oneshot::channel();
     let board = Arc::clone(&worker.board);
