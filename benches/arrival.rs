@@ -7,6 +7,8 @@
 //! pipe that the log comes through is a part of what is measured.
 
 #![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     missing_docs,
     reason = "a bench fails by a panic; criterion's macros make undocumented items"

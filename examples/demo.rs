@@ -92,7 +92,7 @@ async fn show() {
         "the credential is not what it should be"
     );
     println!("$ tokenwatch credential get {USERNAME}");
-    println!("    {}***", &credential[..3]);
+    println!("    {}***", credential.chars().take(3).collect::<String>());
     println!();
 
     say("The same mail again changes nothing. A resync looks through the mailbox once more.");
@@ -119,7 +119,7 @@ struct Demo {
     folder: tempfile::TempDir,
     server: ImapServer,
     signer: Signer,
-    _dns: Dns,
+    dns: Dns,
 }
 
 impl Demo {
@@ -133,7 +133,7 @@ impl Demo {
             folder,
             server,
             signer,
-            _dns: dns,
+            dns,
         };
         let text = format!(
             "state-dir = \"{}\"\n\n[trust]\ndns-servers = [\"{}\"]\n\n\
@@ -141,7 +141,7 @@ impl Demo {
              ca-file = \"ca.pem\"\nuser = \"ops@example.com\"\n\n\
              [[account]]\nusername = \"{USERNAME}\"\n",
             demo.folder.path().join("state").display(),
-            demo._dns.address(),
+            demo.dns.address(),
             demo.server.port(),
         );
         std::fs::write(demo.config_file(), text).unwrap();

@@ -1,4 +1,5 @@
-//! The arguments.
+//! The arguments. Their comments are what `--help` prints.
+#![expect(clippy::doc_markdown, reason = "`--help` shows backticks as they are")]
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

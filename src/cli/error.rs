@@ -103,15 +103,15 @@ pub(super) fn complain(error: &anyhow::Error) -> ExitCode {
         .fg_color(Some(anstyle::AnsiColor::Red.into()))
         .bold();
     let bold = anstyle::Style::new().bold();
-    let mut text = format!("{red}error:{red:#} {error}\n");
-    for cause in causes(error) {
-        text.push_str(&format!("{bold}caused by:{bold:#} {cause}\n"));
-    }
-    if let Some(hint) = hint {
-        text.push_str(&format!("{bold}hint:{bold:#} {hint}\n"));
-    }
+    let mut lines = vec![format!("{red}error:{red:#} {error}")];
+    lines.extend(
+        causes(error)
+            .iter()
+            .map(|cause| format!("{bold}caused by:{bold:#} {cause}")),
+    );
+    lines.extend(hint.map(|hint| format!("{bold}hint:{bold:#} {hint}")));
     // Nothing can be told where standard error is gone.
-    out.write_all(text.as_bytes()).unwrap_or_default();
+    writeln!(out, "{}", lines.join("\n")).unwrap_or_default();
     ExitCode::from(code)
 }
 
@@ -200,10 +200,9 @@ fn state(error: &StateError) -> u8 {
     match error {
         StateError::ForeignFolder { .. } => PERMISSION,
         StateError::Folder { source, .. } if denied(source) => PERMISSION,
-        StateError::Vault(error) => vault(error),
+        StateError::Vault(error) | StateError::Secret(SecretError::Vault(error)) => vault(error),
         StateError::Journal(error) => journal(error),
         StateError::Document { .. } => BAD_INPUT,
-        StateError::Secret(SecretError::Vault(error)) => vault(error),
         StateError::Secret(SecretError::File { source, .. }) if denied(source) => PERMISSION,
         StateError::Secret(_) => CONFIGURATION,
         StateError::Folder { .. } | StateError::Random | StateError::Stopped => FAILED,
@@ -217,8 +216,20 @@ fn vault(error: &VaultError) -> u8 {
         VaultError::File(
             FileError::Damaged(_) | FileError::TooLarge(_) | FileError::NewerFormat(_),
         ) => BAD_INPUT,
-        error if error.class() == vault::Class::Permission => PERMISSION,
-        _ => FAILED,
+        VaultError::File(
+            FileError::Io { .. } | FileError::Locked(_) | FileError::Insecure { .. },
+        )
+        | VaultError::NoAccess
+        | VaultError::Store(_)
+        | VaultError::NoSecretService
+        | VaultError::TimedOut
+        | VaultError::Stuck
+        | VaultError::Stopped
+        | VaultError::Thread(_)
+        | VaultError::NotText { .. } => match error.class() {
+            vault::Class::Permission => PERMISSION,
+            vault::Class::Transient | vault::Class::Person => FAILED,
+        },
     }
 }
 

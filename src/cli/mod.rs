@@ -48,10 +48,9 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn perform(arguments: Arguments) -> Ended {
-    let filter = arguments.log.as_deref().unwrap_or(match arguments.command {
-        Command::Run { .. } => "info",
-        _ => "warn",
-    });
+    let is_daemon = matches!(arguments.command, Command::Run { .. });
+    let usual = if is_daemon { "info" } else { "warn" };
+    let filter = arguments.log.as_deref().unwrap_or(usual);
     let colour = arguments.color.for_stderr();
     telemetry::init(filter, arguments.log_format, colour)?;
     let file = arguments.config.as_deref();

@@ -48,6 +48,6 @@ fn stop_at_a_signal(stop: CancellationToken) -> std::io::Result<impl Future<Outp
             _ = hang_up.recv() => {}
         }
         stop.cancel();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
 }

@@ -102,18 +102,19 @@ pub(super) fn account_line(account: &crate::api::AccountStatus) -> String {
         AccountState::LoginRefused => "login refused",
         AccountState::NoToken => "no token yet",
     };
-    let mut line = format!("{}  {state}", account.username);
+    let username = &account.username;
     if let (Some(version), Some(received), Some(fingerprint)) = (
         account.version,
         account.token_received,
         &account.fingerprint,
     ) {
-        line.push_str(&format!(
-            ", version {version}, token received {}, fingerprint {fingerprint}",
-            second(received)
-        ));
+        let received = second(received);
+        format!(
+            "{username}  {state}, version {version}, token received {received}, fingerprint {fingerprint}"
+        )
+    } else {
+        format!("{username}  {state}")
     }
-    line
 }
 
 /// RFC 3339 to the second.

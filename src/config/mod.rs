@@ -188,7 +188,7 @@ impl Since {
                 .to_datetime(now)
                 .checked_sub(*span)
                 .ok()
-                .map(|then| then.date()),
+                .map(civil::DateTime::date),
         };
         day.and_then(|day| day.yesterday().ok())
     }

@@ -56,7 +56,7 @@ impl Doctor {
                     let what = format!("account {}", account.username);
                     match account.state {
                         AccountState::Current => {
-                            report.well(&what, "the credential is there").await
+                            report.well(&what, "the credential is there").await;
                         }
                         AccountState::NoToken => {
                             report
@@ -81,7 +81,7 @@ impl Doctor {
             Err(error) => {
                 report
                     .ill("vault", crate::chain(&error), error.hint())
-                    .await
+                    .await;
             }
         }
         if self.config.accounts.is_empty() {
@@ -127,9 +127,11 @@ impl Doctor {
         let mut session = match self.tools.connect(mailbox).await {
             Ok(session) => session,
             Err(error) => {
-                let step = match &error {
-                    InboxError::Mailbox(MailboxError::Connect { .. }) => "connection",
-                    _ => "TLS and greeting",
+                let is_tcp = matches!(error, InboxError::Mailbox(MailboxError::Connect { .. }));
+                let step = if is_tcp {
+                    "connection"
+                } else {
+                    "TLS and greeting"
                 };
                 return report.failed(&what(step), &error, mailbox).await;
             }

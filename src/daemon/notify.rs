@@ -49,7 +49,7 @@ pub(super) async fn keep_informed(board: Arc<Board>, worker: Handle, stop: Cance
             if worker.run(|_| Ok(())).await.is_ok() {
                 tell(&[NotifyState::Watchdog]);
             }
-            tokio::time::sleep(limit / 3).await;
+            tokio::time::sleep(limit.div_f64(3.0)).await;
         }
     };
     tokio::select! {

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
+use zeroize::Zeroizing;
 
 use super::board::Board;
 use super::secrets;
@@ -399,17 +400,16 @@ impl Worker {
     }
 
     fn fingerprint(&self, token: &Secret) -> Result<String, StateError> {
-        let key = match self.vault.read(INTERNAL_SERVICE, FINGERPRINT_KEY)? {
-            Some(key) => key,
-            None => {
-                let mut bytes = [0_u8; 32];
-                SystemRandom::new()
-                    .fill(&mut bytes)
-                    .map_err(|_| StateError::Random)?;
-                let key = Secret::new(hex(&bytes));
-                self.vault.write(INTERNAL_SERVICE, FINGERPRINT_KEY, &key)?;
-                key
-            }
+        let key = if let Some(key) = self.vault.read(INTERNAL_SERVICE, FINGERPRINT_KEY)? {
+            key
+        } else {
+            let mut bytes = Zeroizing::new([0_u8; 32]);
+            SystemRandom::new()
+                .fill(bytes.as_mut())
+                .map_err(|_| StateError::Random)?;
+            let key = Secret::new(hex(bytes.as_ref()));
+            self.vault.write(INTERNAL_SERVICE, FINGERPRINT_KEY, &key)?;
+            key
         };
         let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
         let tag = hmac::sign(&key, token.expose().as_bytes());
@@ -602,7 +602,14 @@ fn document_name(username: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 0xf])
+        .filter_map(|nibble| DIGITS.get(usize::from(nibble)))
+        .collect()
 }
 
 /// The name of a secret that a person sets.

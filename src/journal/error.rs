@@ -16,7 +16,7 @@ pub enum JournalError {
         /// What the system answered.
         source: io::Error,
     },
-    /// SQLite failed.
+    /// `SQLite` failed.
     #[error("the journal failed")]
     Sqlite(#[from] rusqlite::Error),
     /// It was written by a newer version of tokenwatch.

@@ -1,6 +1,6 @@
 //! The journal: what became of which mail, and how far each folder was read.
 //!
-//! SQLite, and never a secret in it: it knows places, outcomes and reasons.
+//! `SQLite`, and never a secret in it: it knows places, outcomes and reasons.
 //! Each outcome and the cursor behind it are one transaction, durable when the
 //! call returns (invariant 1): the cursor never passes a mail whose outcome is
 //! not here.

@@ -207,13 +207,16 @@ impl MailboxError {
         {
             return Self::Excess(*excess);
         }
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Lost(doing),
-            io::ErrorKind::Other => Self::Unparsable(doing),
-            _ => Self::Io {
+        let kind = error.kind();
+        if kind == io::ErrorKind::UnexpectedEof {
+            Self::Lost(doing)
+        } else if kind == io::ErrorKind::Other {
+            Self::Unparsable(doing)
+        } else {
+            Self::Io {
                 doing,
                 source: error,
-            },
+            }
         }
     }
 }

@@ -249,7 +249,7 @@ impl Scanner {
                 }
                 self.literal = n;
             }
-            _ => {
+            Size::None | Size::Digits(_) | Size::Closed(_) => {
                 self.line = 0;
                 self.depth = 0;
                 self.head = Head::Start;

@@ -23,6 +23,9 @@ const WORTH_A_SEARCH: u32 = 200;
 /// so that an answer stays a line of bearable length.
 const SEARCH_WINDOW: u32 = 20_000;
 
+/// Decides by the `From` and `Subject` fields whether a mail could be a notice.
+pub type FieldsTest = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
 /// Which mails could be notices.
 pub struct Wanted {
     /// Words that `From` holds, one of them.
@@ -30,7 +33,7 @@ pub struct Wanted {
     /// Words that `Subject` holds.
     pub subject: String,
     /// Decides by the `From` and `Subject` fields.
-    pub fields: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
+    pub fields: FieldsTest,
     /// The largest mail that is fetched, in bytes.
     pub max_size: u32,
 }
@@ -194,17 +197,16 @@ impl Look {
             self.plan = Plan::Done;
             return self.fields_from(session, wanted, first, end).await;
         }
-        let (uids, end) = match end {
-            Some(end) => match search(session, wanted, scope, end).await? {
+        let (uids, end) = if let Some(end) = end {
+            match search(session, wanted, scope, end).await? {
                 Some(uids) => (uids, end),
                 None => (list(session, scope, end).await?, end),
-            },
-            None => {
-                let uids = session.uids(&format!("{first}:*")).await?;
-                let uids: Vec<u32> = uids.into_iter().filter(|uid| *uid >= first).collect();
-                let end = uids.last().map_or(first, |last| last.saturating_add(1));
-                (uids, end)
             }
+        } else {
+            let mut uids = session.uids(&format!("{first}:*")).await?;
+            uids.retain(|uid| *uid >= first);
+            let end = uids.last().map_or(first, |last| last.saturating_add(1));
+            (uids, end)
         };
         self.plan = Plan::Listed {
             uids: uids.into(),

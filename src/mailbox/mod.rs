@@ -20,5 +20,5 @@ pub use backoff::Backoff;
 pub use connect::{Roots, Security, Server};
 pub use error::{Class, MailboxError};
 pub use guard::Excess;
-pub use look::{Found, Look, Scope, Step, Wanted};
+pub use look::{FieldsTest, Found, Look, Scope, Step, Wanted};
 pub use session::{Folder, Head, Session, Wake};

@@ -1,4 +1,8 @@
 //! How things are written on the wire, and read from it.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enums of imap-proto are open: what was not asked for is passed over"
+)]
 
 use async_imap::imap_proto::{AttributeValue, MessageSection, SectionPath};
 use base64::Engine;

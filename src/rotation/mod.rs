@@ -299,6 +299,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
     fn notice(n: i64, uid: u32) -> Event {
         let at = Timestamp::from_second(1_700_000_000 + n).unwrap();
         Event::Notice {

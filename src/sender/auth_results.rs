@@ -178,11 +178,11 @@ mod tests {
     use crate::notice::Mail;
 
     fn says(headers: &[&str], domain: &str) -> Option<(String, bool)> {
-        let raw: String = headers
-            .iter()
-            .map(|value| format!("Authentication-Results: {value}\r\n"))
-            .collect();
-        let raw = raw + "From: support@salesforce.com\r\n\r\n";
+        let mut raw = String::new();
+        for value in headers {
+            raw.extend(["Authentication-Results: ", value, "\r\n"]);
+        }
+        raw += "From: support@salesforce.com\r\n\r\n";
         ask(
             Mail::parse(raw.as_bytes()).parsed().unwrap(),
             &["mx.example.com".to_owned()],

@@ -31,6 +31,10 @@ impl Written {
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "the paths that are gone, one after the other"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_any_output_log_or_file_but_the_vault() {
     let server = ImapServer::start(Options {

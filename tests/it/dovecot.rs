@@ -47,7 +47,7 @@ fn from_the_first_secret_to_the_last_signal() {
 
     // Late ones: older by their date, and older by when they were received.
     dovecot.deliver(&mail(4, 90));
-    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    let yesterday = SystemTime::now() - Duration::from_hours(24);
     dovecot.deliver_at(&mail(3, 1440), yesterday);
     dovecot.deliver(&mail(5, 2));
     daemon.wait_for_nth("notice.older", 2, |_| true);

@@ -47,7 +47,7 @@ fn broken(at: &str, answer: &str) -> Vec<Line> {
         .position(|(heard, _)| heard.contains(at))
         .unwrap();
     script.truncate(index + 1);
-    script[index].1 = answer.to_owned();
+    answer.clone_into(&mut script[index].1);
     script
 }
 

@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::unnecessary_wraps,
     clippy::unwrap_used,
     unreachable_pub,
     reason = "a test fails by a panic, and is no daemon"

@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    fn mail(&self, seed: u64, minutes_ago: i64) -> Vec<u8> {
+    fn mail(seed: u64, minutes_ago: i64) -> Vec<u8> {
         let date = Timestamp::now() - SignedDuration::from_mins(minutes_ago);
         TokenMail::new(USER, &token(seed), date).forged().bytes()
     }
@@ -76,10 +76,10 @@ async fn a_signed_mail_is_taken_and_its_date_decides_the_order() {
     let world = World::new().await;
     let daemon = world.machine.daemon();
     world.server.wait_idling(1).await;
-    world.server.deliver(&world.signed(&world.mail(2, 5)));
+    world.server.deliver(&world.signed(&World::mail(2, 5)));
     let line = daemon.wait_for("credential.updated", |_| true);
     assert_eq!(line["proof"], "signed by salesforce.com with key sf");
-    world.server.deliver(&world.signed(&world.mail(1, 30)));
+    world.server.deliver(&world.signed(&World::mail(1, 30)));
     daemon.wait_for("notice.older", |_| true);
     assert_eq!(world.credential(), Some(format!("pass{}", token(2))));
     assert_eq!(world.dns.asked(), 1, "the key is remembered");
@@ -88,7 +88,7 @@ async fn a_signed_mail_is_taken_and_its_date_decides_the_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_signed_by_salesforce_is_held() {
     let world = World::new().await;
-    let mail = world.mail(1, 0);
+    let mail = World::mail(1, 0);
     let text = String::from_utf8(world.signed(&mail)).unwrap();
     world
         .dns
@@ -134,7 +134,7 @@ async fn what_is_not_signed_by_salesforce_is_held() {
 async fn while_the_dns_is_down_a_mail_waits_and_is_not_forgotten() {
     let world = World::new().await;
     world.dns.mood(Mood::Servfail);
-    world.server.deliver(&world.signed(&world.mail(1, 0)));
+    world.server.deliver(&world.signed(&World::mail(1, 0)));
     let ended = world.machine.run(&["run", "--once"]);
     ended.failed(69, "cannot be judged now", "the DNS does not answer");
     assert_eq!(world.credential(), None);

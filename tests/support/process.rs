@@ -2,6 +2,7 @@
 
 #![allow(
     dead_code,
+    unreachable_pub,
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
     clippy::panic,
@@ -21,13 +22,13 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A user's machine: a folder with a configuration, and the binary.
-pub struct Machine {
+pub(crate) struct Machine {
     pub folder: tempfile::TempDir,
     binary: PathBuf,
 }
 
 /// What a command ended with.
-pub struct Ended {
+pub(crate) struct Ended {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -35,7 +36,7 @@ pub struct Ended {
 
 impl Machine {
     /// A machine with this configuration; `STATE` in it stands for the state folder.
-    pub fn new(configuration: &str) -> Self {
+    pub(crate) fn new(configuration: &str) -> Self {
         let machine = Self {
             folder: tempfile::tempdir().unwrap(),
             binary: PathBuf::from(env!("CARGO_BIN_EXE_tokenwatch")),
@@ -44,22 +45,22 @@ impl Machine {
         machine
     }
 
-    pub fn configure(&self, configuration: &str) {
+    pub(crate) fn configure(&self, configuration: &str) {
         let state = self.state_dir().display().to_string();
         let text = configuration.replace("STATE", &state);
         std::fs::write(self.config_file(), text).unwrap();
     }
 
-    pub fn config_file(&self) -> PathBuf {
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.path().join("tokenwatch.toml")
     }
 
-    pub fn state_dir(&self) -> PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
     /// The binary with the configuration, and nothing of our environment.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command
             .env_clear()
@@ -72,11 +73,11 @@ impl Machine {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         self.run_with_input(arguments, "")
     }
 
-    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Ended {
+    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Ended {
         let mut child = self
             .command(arguments)
             .stdin(Stdio::piped())
@@ -95,43 +96,43 @@ impl Machine {
     }
 
     /// Runs a command that must succeed: what it prints.
-    pub fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let ended = self.run(arguments);
         assert_eq!(ended.code, 0, "{arguments:?}: {}", ended.stderr);
         ended.stdout
     }
 
-    pub fn set_secret(&self, name: &str, secret: &str) {
+    pub(crate) fn set_secret(&self, name: &str, secret: &str) {
         let ended = self.run_with_input(&["secret", "set", name], secret);
         assert_eq!(ended.code, 0, "{}", ended.stderr);
     }
 
     /// The credential, if there is one.
-    pub fn credential(&self, username: &str) -> Option<String> {
+    pub(crate) fn credential(&self, username: &str) -> Option<String> {
         let ended = self.run(&["credential", "get", username]);
         (ended.code == 0).then_some(ended.stdout)
     }
 
     /// Starts the daemon, and waits until it is ready.
-    pub fn daemon(&self) -> Daemon {
+    pub(crate) fn daemon(&self) -> Daemon {
         let daemon = self.daemon_at("info");
         daemon.wait_for("daemon.ready", |_| true);
         daemon
     }
 
     /// Starts the daemon with this filter for its log.
-    pub fn daemon_at(&self, filter: &str) -> Daemon {
+    pub(crate) fn daemon_at(&self, filter: &str) -> Daemon {
         Daemon::start(self.command(&["--log", filter, "--log-format", "json", "run"]))
     }
 
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let ended = self.run(&["status", "--json"]);
         serde_json::from_str(&ended.stdout)
             .unwrap_or_else(|_| panic!("no status: {}", ended.stderr))
     }
 
     /// Waits until the status is as wanted.
-    pub fn wait_status(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_status(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let status = self.status();
@@ -154,7 +155,7 @@ impl Ended {
     }
 
     /// Asserts that it failed as the contract says: code, and error and hint.
-    pub fn failed(&self, code: i32, error: &str, hint: &str) {
+    pub(crate) fn failed(&self, code: i32, error: &str, hint: &str) {
         assert_eq!(self.code, code, "{}", self.stderr);
         assert!(self.stderr.contains("error: "), "{}", self.stderr);
         assert!(self.stderr.contains("hint: "), "{}", self.stderr);
@@ -165,7 +166,7 @@ impl Ended {
 }
 
 /// A running daemon, and its log.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     log: Arc<Log>,
 }
@@ -211,12 +212,17 @@ impl Daemon {
     }
 
     /// Waits for a line with this event that is as wanted.
-    pub fn wait_for(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.wait_for_nth(event, 1, wanted)
     }
 
     /// Waits for the `nth` such line.
-    pub fn wait_for_nth(&self, event: &str, nth: usize, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for_nth(
+        &self,
+        event: &str,
+        nth: usize,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = self.log.lines.lock().unwrap();
         loop {
@@ -239,11 +245,11 @@ impl Daemon {
     }
 
     /// Everything that was logged so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lines.lock().unwrap().text.join("\n")
     }
 
-    pub fn pid(&self) -> rustix::process::Pid {
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_child(&self.child)
     }
 
@@ -252,7 +258,7 @@ impl Daemon {
     }
 
     /// SIGTERM, and the end: its status, what it printed and its log.
-    pub fn stop(mut self) -> (ExitStatus, String, String) {
+    pub(crate) fn stop(mut self) -> (ExitStatus, String, String) {
         self.signal(rustix::process::Signal::TERM);
         let status = self.wait();
         let mut printed = String::new();
@@ -262,13 +268,13 @@ impl Daemon {
     }
 
     /// SIGKILL.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.signal(rustix::process::Signal::KILL);
         self.child.wait().unwrap();
     }
 
     /// Waits until it ends by itself.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = self.log.lines.lock().unwrap();
         while !lines.ended {
@@ -294,7 +300,7 @@ impl Drop for Daemon {
 }
 
 /// Every file under a folder, with its path.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
