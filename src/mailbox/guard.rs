@@ -5,11 +5,20 @@
 //! stack at 400 nested brackets, which ends the process. So the bytes are
 //! looked at before it sees them, and a server that goes too far gets a named
 //! error and no more of our memory (invariant 9).
+//!
+//! The parser is also lenient: what it does not know it skips, quotes, line
+//! ends and literals included, so that a second reader of the same bytes could
+//! be led to see a literal where the parser sees brackets. The guard therefore
+//! does not try to follow. It counts every bracket outside literals, and lets a
+//! literal pass in one place only: behind a `BODY[…]` in a FETCH whose items so
+//! far are those that we ask for, written as RFC 3501 has them.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
+use regex::bytes::Regex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a server may send.
@@ -48,6 +57,12 @@ pub enum Excess {
     /// A literal (RFC 3501, section 4.3) larger than any mail that is wanted.
     #[error("a literal is larger than {0} bytes")]
     Literal(usize),
+    /// A literal where none was asked for.
+    #[error("a literal stands where none belongs")]
+    StrayLiteral,
+    /// A FETCH whose line ends before its brackets do.
+    #[error("a line ends in the middle of an answer")]
+    Unbalanced,
     /// Brackets within brackets.
     #[error("brackets are nested deeper than {0}")]
     Nesting(usize),
@@ -121,23 +136,15 @@ struct Scanner {
     /// Bytes since the command began.
     taken: usize,
     /// Bytes of the line so far, its literals not counted.
-    line: usize,
+    length: usize,
+    /// The line's beginning, with `~` for each literal.
+    line: Vec<u8>,
+    /// Brackets that are open, wherever they stand.
     depth: usize,
-    quote: Quote,
-    /// The digits of `{123}` at the place where the line stands.
+    /// The line ends in this, so far: `{123}`.
     size: Size,
     /// Bytes of a literal still to come.
     literal: usize,
-    /// The line's first word after `*`, to tell status lines, which hold free
-    /// text and never a literal, from data.
-    head: Head,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Quote {
-    Outside,
-    Inside,
-    Escaped,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,29 +154,49 @@ enum Size {
     Closed(usize),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Head {
-    /// Nothing yet.
-    Start,
-    /// `*` or `* `.
-    Untagged,
-    /// `* 12 …`, `* SEARCH …`, `* LIST …`: structured.
-    Data,
-    /// `* OK …` and its kin, `+ …`, a tagged answer: free text.
-    Text,
-}
+/// How much of a line is kept to see whether a literal belongs there. The
+/// items of a FETCH before one have some hundred bytes.
+const KEPT: usize = 2048;
+
+#[expect(
+    clippy::expect_used,
+    reason = "the pattern is a constant, and a test uses it"
+)]
+static LITERAL_BELONGS: LazyLock<Regex> = LazyLock::new(|| {
+    const SECTION: &str = r#"(?:HEADER\.FIELDS \("?[A-Z-]+"?(?: "?[A-Z-]+"?)*\))?"#;
+    let body = format!(r"BODY\[{SECTION}\](?:<[0-9]+>)?");
+    let items = [
+        "UID [0-9]+",
+        r"RFC822\.SIZE [0-9]+",
+        r"MODSEQ \([0-9]+\)",
+        r#"INTERNALDATE "[0-9A-Za-z:+ -]+""#,
+        r#"FLAGS \([^"(){}]*\)"#,
+        &format!(r#"{body} (?:~|NIL|"[^"\\\x00-\x1f\x7f-\xff]*")"#),
+    ];
+    let pattern = format!(
+        r"^(?i-u)\* [0-9]+ FETCH \((?:(?:{}) )*{body} \{{[0-9]+\+?\}}$",
+        items.join("|")
+    );
+    Regex::new(&pattern).expect("a constant pattern")
+});
+
+#[expect(
+    clippy::expect_used,
+    reason = "the pattern is a constant, and a test uses it"
+)]
+static IS_FETCH: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^(?i-u)\* [0-9]+ FETCH").expect("a constant pattern"));
 
 impl Scanner {
     fn new(limits: Limits) -> Self {
         Self {
             limits,
             taken: 0,
-            line: 0,
+            length: 0,
+            line: Vec::new(),
             depth: 0,
-            quote: Quote::Outside,
             size: Size::None,
             literal: 0,
-            head: Head::Start,
         }
     }
 
@@ -192,39 +219,23 @@ impl Scanner {
     }
 
     fn byte(&mut self, byte: u8) -> Result<(), Excess> {
-        self.line = self.line.saturating_add(1);
-        if self.line > self.limits.line {
+        self.length = self.length.saturating_add(1);
+        if self.length > self.limits.line {
             return Err(Excess::Line(self.limits.line));
         }
-        if byte == b'\n' {
-            return self.end_of_line();
-        }
-        self.head = match (self.head, byte) {
-            (Head::Start, b'*') | (Head::Untagged, b' ') => Head::Untagged,
-            (Head::Start, _) => Head::Text,
-            // OK, NO, BAD, BYE, PREAUTH; of the data only BODY… could begin
-            // so, and that never begins a line.
-            (Head::Untagged, b'O' | b'o' | b'N' | b'n' | b'B' | b'b' | b'P' | b'p') => Head::Text,
-            (Head::Untagged, _) => Head::Data,
-            (head, _) => head,
-        };
-        if self.head == Head::Text {
-            return Ok(());
-        }
-        match (self.quote, byte) {
-            (Quote::Escaped, _) => self.quote = Quote::Inside,
-            (Quote::Inside, b'\\') => self.quote = Quote::Escaped,
-            (Quote::Inside, b'"') => self.quote = Quote::Outside,
-            (Quote::Inside, _) => {}
-            (Quote::Outside, b'"') => self.quote = Quote::Inside,
-            (Quote::Outside, b'(') => {
+        match byte {
+            b'\n' => return self.end_of_line(),
+            b'(' => {
                 self.depth = self.depth.saturating_add(1);
                 if self.depth > self.limits.nesting {
                     return Err(Excess::Nesting(self.limits.nesting));
                 }
             }
-            (Quote::Outside, b')') => self.depth = self.depth.saturating_sub(1),
-            (Quote::Outside, _) => {}
+            b')' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        if self.line.len() < KEPT && byte != b'\r' {
+            self.line.push(byte);
         }
         self.size = match (self.size, byte) {
             (_, b'{') => Size::Digits(0),
@@ -241,22 +252,28 @@ impl Scanner {
     }
 
     fn end_of_line(&mut self) -> Result<(), Excess> {
-        match self.size {
+        let size = std::mem::replace(&mut self.size, Size::None);
+        if let Size::Closed(n) = size {
+            // The parser may take it for a literal wherever it stands.
+            if n > self.limits.literal {
+                return Err(Excess::Literal(self.limits.literal));
+            }
+            if !LITERAL_BELONGS.is_match(&self.line) {
+                return Err(Excess::StrayLiteral);
+            }
             // The line goes on behind the literal, and so do its brackets.
-            Size::Closed(n) if self.quote == Quote::Outside => {
-                if n > self.limits.literal {
-                    return Err(Excess::Literal(self.limits.literal));
-                }
-                self.literal = n;
-            }
-            Size::None | Size::Digits(_) | Size::Closed(_) => {
-                self.line = 0;
-                self.depth = 0;
-                self.head = Head::Start;
-            }
+            self.literal = n;
+            let announcement = self.line.iter().rposition(|byte| *byte == b'{');
+            self.line.truncate(announcement.unwrap_or_default());
+            self.line.push(b'~');
+            return Ok(());
         }
-        self.quote = Quote::Outside;
-        self.size = Size::None;
+        if self.depth > 0 && IS_FETCH.is_match(&self.line) {
+            return Err(Excess::Unbalanced);
+        }
+        self.length = 0;
+        self.depth = 0;
+        self.line.clear();
         Ok(())
     }
 }
@@ -266,10 +283,10 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits {
-        line: 100,
+        line: 200,
         literal: 50,
-        nesting: 5,
-        command: 1000,
+        nesting: 8,
+        command: 2000,
     };
 
     /// Scans in pieces of every size, for the network cuts where it likes.
@@ -289,10 +306,13 @@ mod tests {
     #[test]
     fn what_servers_send_passes() {
         for text in [
-            "* OK [CAPABILITY IMAP4rev1] ((((((((((( hello {99}\r\nA1 OK done\r\n",
-            "* 1 FETCH (UID 3 BODY[HEADER] {9}\r\n(((((((((\r\n FLAGS (\\Seen))\r\n",
-            "* LIST (\\HasNoChildren) \"/\" \"a {99}\"\r\n",
-            "* LIST () \"/\" \"a\\\"((((((((((\"\r\n",
+            "* OK [CAPABILITY IMAP4rev1] hello :-( {x}\r\nA1 OK done\r\n",
+            "* 1 FETCH (UID 3 BODY[] {11}\r\n(((((((((\r\n FLAGS (\\Seen))\r\n",
+            "* 1 FETCH (UID 3 RFC822.SIZE 9 INTERNALDATE \" 1-Jan-2026 00:00:00 +0000\" \
+             BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {5}\r\n(((\r\n)\r\n",
+            "* 1 FETCH (FLAGS (\\Seen) body[header.fields (\"From\" \"Subject\")]<0> \"\")\r\n",
+            "* 1 FETCH (BODY[] {3}\r\n((( BODY[HEADER.FIELDS (FROM)] {2}\r\n(( UID 4)\r\n",
+            "* ID (\"name\" \"a (b\")\r\n",
             &"* SEARCH 1 2 3\r\n".repeat(50),
         ] {
             assert_eq!(scan(text), Ok(()), "{text}");
@@ -301,36 +321,69 @@ mod tests {
 
     #[test]
     fn what_goes_too_far_is_named() {
-        let line = format!("* SEARCH{}", " 1".repeat(60));
-        assert_eq!(scan(&line), Err(Excess::Line(100)));
+        let line = format!("* SEARCH{}", " 1".repeat(120));
+        assert_eq!(scan(&line), Err(Excess::Line(200)));
+        for size in ["500000000", "99999999999999999999999"] {
+            for before in [
+                "* 1 FETCH (BODY[]",
+                "* 1 FETCH (X a\" BODY[]",
+                "* OK [BADCHARSET (",
+                "+",
+                "A1 OK [BADCHARSET (",
+            ] {
+                let text = format!("{before} {{{size}}}\r\n");
+                assert_eq!(scan(&text), Err(Excess::Literal(50)), "{text}");
+            }
+        }
         assert_eq!(
-            scan("* 1 FETCH (BODY[] {500000000}\r\n"),
-            Err(Excess::Literal(50))
+            scan(&"* 1 EXISTS\r\n".repeat(200)),
+            Err(Excess::Command(2000))
         );
-        assert_eq!(
-            scan("* 1 FETCH (BODY[] {99999999999999999999999}\r\n"),
-            Err(Excess::Literal(50))
-        );
-        assert_eq!(scan("* 1 FETCH (((((("), Err(Excess::Nesting(5)));
-        assert_eq!(
-            scan(&"* 1 EXISTS\r\n".repeat(100)),
-            Err(Excess::Command(1000))
-        );
+    }
+
+    /// Each of these made an earlier guard see a literal or a quoted string
+    /// where the parser sees brackets.
+    #[test]
+    fn no_bracket_is_hidden_from_the_guard() {
+        let nested = "(".repeat(20);
+        for before in [
+            "* 1 FETCH (",
+            "* 1 FETCH (X a\" BODYSTRUCTURE ",
+            "* 1 FETCH (X (\") BODYSTRUCTURE ",
+            "* 1 FETCH (UID \"a BODYSTRUCTURE ",
+            "* OK ",
+            "OK BODYSTRUCTURE ",
+        ] {
+            let text = format!("{before}{nested}");
+            assert_eq!(scan(&text), Err(Excess::Nesting(8)), "{text}");
+        }
+        for before in [
+            "* 1 FETCH (X a{40}\r\n BODYSTRUCTURE ",
+            "* 1 FETCH (X ({40}\r\n) BODYSTRUCTURE ",
+            "* 1 FETCH (X a] {40}\r\n b BODYSTRUCTURE ",
+            "* 1 FETCH (X BODY[] {40}\r\n b BODYSTRUCTURE ",
+            "* 1 FETCH (UID x BODY[] {40}\r\n b BODYSTRUCTURE ",
+            "* OK {40}\r\n* 1 FETCH ",
+            "* OK [BADCHARSET ({20}\r\n* 1 FETCH (BODY[)] {40}\r\n",
+            "* LIST () \"{40}\r\n* 1 FETCH ",
+        ] {
+            let text = format!("{before}{nested}");
+            assert_eq!(scan(&text), Err(Excess::StrayLiteral), "{text}");
+        }
+        for before in [
+            "* 1 FETCH (X a\r\nOK BODYSTRUCTURE ",
+            "* 1 FETCH (X \"a\r\n",
+        ] {
+            let text = format!("{before}{nested}");
+            assert_eq!(scan(&text), Err(Excess::Unbalanced), "{text}");
+        }
     }
 
     #[test]
     fn brackets_and_length_go_on_behind_a_literal() {
-        let text = "* 1 FETCH ((( {3}\r\nabc(((";
-        assert_eq!(scan(text), Err(Excess::Nesting(5)));
-        let text = "* 1 FETCH {2}\r\nab".to_owned() + &" {2}\r\nab".repeat(20);
-        assert_eq!(scan(&text), Err(Excess::Line(100)));
-    }
-
-    #[test]
-    fn a_status_line_cannot_hide_data_in_a_literal_that_is_none() {
-        let text = "* OK {40}\r\n* 1 FETCH ((((((((((((((";
-        assert_eq!(scan(text), Err(Excess::Nesting(5)));
-        let text = "* LIST () \"{40}\r\n* 1 FETCH (((((((((((((((";
-        assert_eq!(scan(text), Err(Excess::Nesting(5)));
+        let text = "* 1 FETCH (BODY[] {3}\r\nabc(((((((((";
+        assert_eq!(scan(text), Err(Excess::Nesting(8)));
+        let text = "* 1 FETCH (".to_owned() + &"BODY[] {2}\r\nab ".repeat(30);
+        assert_eq!(scan(&text), Err(Excess::Line(200)));
     }
 }
