@@ -8,7 +8,7 @@
 //! async-imap logs every byte that it reads, mails included, through it. What
 //! is to be seen of the protocol is logged by our own command layer.
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use clap::ValueEnum;
 use tracing_subscriber::layer::SubscriberExt;
@@ -75,9 +75,4 @@ pub fn init(filter: &str, format: Format, colour: bool) -> Result<(), TelemetryE
     // Only a second call could fail, and there is none.
     tracing::subscriber::set_global_default(subscriber).unwrap_or_default();
     Ok(())
-}
-
-/// Whether standard error is a terminal.
-pub fn on_a_terminal() -> bool {
-    io::stderr().is_terminal()
 }

@@ -1,7 +1,9 @@
 //! The way to a running daemon: HTTP over its control socket.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -15,6 +17,17 @@ use super::error::CliError;
 use crate::api::{ErrorBody, STATE_DIR_HEADER};
 use crate::config::{self, Config};
 
+/// How long a daemon may take to say who it is.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who answers.
+enum Spoken {
+    /// The daemon of our configuration.
+    Ours(Client),
+    /// That of another one, with this state folder.
+    Other(PathBuf),
+}
+
 /// A connection to the daemon of our configuration.
 pub(super) struct Client {
     sender: http1::SendRequest<Full<Bytes>>,
@@ -24,22 +37,40 @@ impl Client {
     /// The daemon, if one runs. A daemon of another configuration is not ours.
     pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Self>> {
         let mut denied: Option<PathBuf> = None;
+        let mut other: Option<CliError> = None;
         for path in config::sockets(&config.state_dir) {
             match UnixStream::connect(&path).await {
-                Ok(stream) => {
-                    if let Some(client) = Self::speak(stream, config).await? {
-                        return Ok(Some(client));
+                // One that does not answer as a daemon of ours is none of ours.
+                Ok(stream) => match Self::speak(stream, config).await {
+                    Ok(Spoken::Ours(client)) => return Ok(Some(client)),
+                    Ok(Spoken::Other(theirs)) => {
+                        other = Some(CliError::OtherState {
+                            socket: path,
+                            ours: config.state_dir.clone(),
+                            theirs,
+                        });
                     }
-                }
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    Err(error) => tracing::debug!(event = "control.strange", %error,
+                        socket = %path.display(), "no answer of a daemon"),
+                },
+                // Who may not look into the state folder cannot know what is there.
+                Err(error)
+                    if error.kind() == io::ErrorKind::PermissionDenied
+                        && !path.starts_with(&config.state_dir) =>
+                {
                     denied.get_or_insert(path);
                 }
                 Err(_) => {}
             }
         }
-        match denied {
-            Some(path) => Err(CliError::NotAllowed(path).into()),
-            None => Ok(None),
+        if let Some(path) = denied {
+            return Err(CliError::NotAllowed(path).into());
+        }
+        // The usual socket with another state folder: two configurations for
+        // one daemon, most likely, and a second vault in the making.
+        match other {
+            Some(other) if config.names_no_state_dir => Err(other.into()),
+            _ => Ok(None),
         }
     }
 
@@ -48,7 +79,12 @@ impl Client {
         Ok(Self::find(config).await?.ok_or(CliError::NoDaemon)?)
     }
 
-    async fn speak(stream: UnixStream, config: &Config) -> anyhow::Result<Option<Self>> {
+    /// Asks who is there, and does not wait for long.
+    async fn speak(stream: UnixStream, config: &Config) -> anyhow::Result<Spoken> {
+        tokio::time::timeout(PATIENCE, Self::greet(stream, config)).await?
+    }
+
+    async fn greet(stream: UnixStream, config: &Config) -> anyhow::Result<Spoken> {
         use std::os::unix::ffi::OsStrExt;
 
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -59,12 +95,17 @@ impl Client {
         tokio::spawn(connection);
         let mut client = Self { sender };
         let greeting = client.send(Method::GET, "/healthz", Bytes::new()).await?;
-        let ours = greeting
+        let theirs = greeting
             .headers()
             .get(STATE_DIR_HEADER)
-            .is_some_and(|dir| dir.as_bytes() == config.state_dir.as_os_str().as_bytes());
+            .map(|dir| PathBuf::from(OsStr::from_bytes(dir.as_bytes())))
+            .ok_or(CliError::Answer)?;
         greeting.into_body().collect().await?;
-        Ok(ours.then_some(client))
+        Ok(if theirs == config.state_dir {
+            Spoken::Ours(client)
+        } else {
+            Spoken::Other(theirs)
+        })
     }
 
     async fn send(
@@ -142,7 +183,7 @@ impl Client {
 pub(super) fn segment(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' | b'/' => {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' => {
                 char::from(byte).to_string()
             }
             other => format!("%{other:02X}"),

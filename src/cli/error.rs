@@ -28,6 +28,12 @@ pub(super) enum CliError {
     NoDaemon,
     #[error("the daemon's socket {0} may not be used by this user")]
     NotAllowed(PathBuf),
+    #[error("the daemon at {socket} has its state in {theirs}, and this configuration in {ours}")]
+    OtherState {
+        socket: PathBuf,
+        ours: PathBuf,
+        theirs: PathBuf,
+    },
     #[error("{}", .0.error)]
     Daemon(ErrorBody),
     #[error("the daemon gave an answer that this version does not understand")]
@@ -61,6 +67,10 @@ impl CliError {
             Self::NotAllowed(_) => (
                 PERMISSION,
                 "run it with sudo, as the daemon's user, or join the group of the socket",
+            ),
+            Self::OtherState { .. } => (
+                CONFIGURATION,
+                "set `state-dir` in the configuration, so that the daemon and the commands mean the same",
             ),
             Self::Daemon(body) => return (body.exit_code, body.hint.clone()),
             Self::Answer => (FAILED, "restart the daemon after an update"),
@@ -154,7 +164,7 @@ fn daemon(error: &DaemonError) -> (u8, Option<String>) {
             ),
         ),
         DaemonError::Keys(_) => (
-            CONFIGURATION,
+            UNREACHABLE,
             Some("set `dns-servers` in [trust], or see /etc/resolv.conf".to_owned()),
         ),
         DaemonError::Control(ControlError::InUse(_)) => (
@@ -172,7 +182,9 @@ fn daemon(error: &DaemonError) -> (u8, Option<String>) {
             },
             Some("see that the folder of the socket is writable for this user".to_owned()),
         ),
-        DaemonError::Incomplete { source, .. } => (inbox(source), Some(source.hint("NAME"))),
+        DaemonError::Incomplete {
+            mailbox, source, ..
+        } => (inbox(source), Some(source.hint(mailbox))),
         DaemonError::Undecided(_) => (
             UNREACHABLE,
             Some("the DNS does not answer; run it again, the mails are not forgotten".to_owned()),
@@ -186,6 +198,7 @@ fn inbox(error: &InboxError) -> u8 {
         InboxError::State(error) => state(error),
         InboxError::NoPassword(_) => CONFIGURATION,
         InboxError::Panicked => FAILED,
+        InboxError::Mailbox(MailboxError::LoginDropped) => UNREACHABLE,
         InboxError::Mailbox(error) => match (error.class(), error) {
             (mailbox::Class::Login, _) => PERMISSION,
             (mailbox::Class::Person, _) => CONFIGURATION,

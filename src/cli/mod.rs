@@ -32,6 +32,15 @@ type Ended = anyhow::Result<ExitCode>;
 /// All of it. The first of `words` is the program's name.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     harden();
+    std::panic::set_hook(Box::new(|panic| {
+        // The place and not the message, which may quote what was worked on.
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(
+            event = "panic",
+            place,
+            "a fault of tokenwatch: please report it"
+        );
+    }));
     let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(usage) => {

@@ -1,6 +1,8 @@
 //! `tokenwatch run`
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +15,7 @@ pub(super) fn run(config: Config, once: bool) -> Ended {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         if once {
             daemon::once(config).await?;
         } else {
@@ -32,20 +34,35 @@ pub(super) fn run(config: Config, once: bool) -> Ended {
             }
         }
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // A look-up of a name cannot be cut off, and is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
-/// Cancels `stop` at SIGTERM, SIGINT and SIGHUP, and then waits for ever: the
-/// daemon ends by itself.
+/// Cancels `stop` at SIGTERM and SIGINT, and at SIGHUP where a terminal hangs
+/// up, and then waits for ever: the daemon ends by itself. Without a terminal
+/// SIGHUP is somebody's wish for a reload, which is no reason to stop.
 fn stop_at_a_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hang_up.recv() => {}
+        let has_terminal = std::io::stderr().is_terminal();
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => {
+                    if has_terminal {
+                        break;
+                    }
+                    tracing::warn!(
+                        event = "daemon.hangup",
+                        "SIGHUP does nothing: restart to read the configuration again"
+                    );
+                }
+            }
         }
         stop.cancel();
         std::future::pending::<()>().await;

@@ -21,8 +21,8 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// It is no TOML, or a value has the wrong type.
-    #[error("the configuration cannot be understood")]
-    Malformed(#[source] Box<config::ConfigError>),
+    #[error("the configuration cannot be understood: {0}")]
+    Malformed(String),
     /// A key that does not exist.
     #[error("unknown key `{key}`{}", in_file(file.as_deref()))]
     UnknownKey {
@@ -50,6 +50,33 @@ fn in_file(file: Option<&Path>) -> String {
 }
 
 impl ConfigError {
+    /// Says where the library stumbled. Its own message quotes the line or the
+    /// value, and somebody may have written a password there.
+    pub(super) fn malformed(error: &config::ConfigError) -> Self {
+        use config::ConfigError as Error;
+        Self::Malformed(match error {
+            // `TOML parse error at line 6, column 12`, and then the line itself.
+            Error::FileParse { cause, .. } => {
+                let text = cause.to_string();
+                text.lines().next().unwrap_or_default().to_owned()
+            }
+            Error::Type { expected, key, .. } => match key {
+                Some(key) => format!("`{key}` must be {expected}"),
+                None => format!("a value must be {expected}"),
+            },
+            Error::At { error, key, .. } => match (Self::malformed(error), key) {
+                (Self::Malformed(inner), Some(key)) if !inner.contains('`') => {
+                    format!("`{key}`: {inner}")
+                }
+                (inner, _) => return inner,
+            },
+            Error::NotFound(key) => format!("`{key}` is missing"),
+            Error::Message(_) | Error::Foreign(_) | Error::PathParse { .. } | Error::Frozen | _ => {
+                "a value has the wrong form".to_owned()
+            }
+        })
+    }
+
     pub(super) fn invalid(
         key: impl Into<String>,
         why: impl Into<String>,

@@ -30,6 +30,7 @@ pub(super) fn mean(
             "remove the [[sink]]; scripts read the credential with `tokenwatch credential get`",
         ));
     }
+    let names_no_state_dir = written.state_dir.is_none();
     let state_dir = written.state_dir.unwrap_or_else(paths::state_dir);
     if !state_dir.is_absolute() {
         return Err(ConfigError::invalid(
@@ -52,6 +53,7 @@ pub(super) fn mean(
             .map(|account| self::account(account, folder))
             .collect::<Result<_, _>>()?,
         state_dir,
+        names_no_state_dir,
         file,
     };
     unique(
@@ -211,7 +213,15 @@ fn mailbox(written: written::Mailbox, folder: &Path) -> Result<Mailbox, ConfigEr
     for folder in &written.folders {
         plain_text(&key("folders"), folder)?;
     }
-    unique(&key("folders"), written.folders.iter().cloned())?;
+    let same = |folder: &String| {
+        // INBOX is the one name without case (RFC 3501, section 5.1).
+        if folder.eq_ignore_ascii_case("inbox") {
+            "INBOX".to_owned()
+        } else {
+            folder.clone()
+        }
+    };
+    unique(&key("folders"), written.folders.iter().map(same))?;
     let since = Since::parse(&written.since).ok_or_else(|| {
         ConfigError::invalid(
             key("since"),
@@ -227,11 +237,19 @@ fn mailbox(written: written::Mailbox, folder: &Path) -> Result<Mailbox, ConfigEr
             "use at most 29m; 5m is the default",
         ));
     }
-    if written.max_mail_size < 16 * 1024 || written.max_mail_size > 64 * 1024 * 1024 {
+    if written.max_mail_size < 16 * 1024 || written.max_mail_size > 8 * 1024 * 1024 {
         return Err(ConfigError::invalid(
             key("max-mail-size"),
-            "the size is in bytes, from 16384 to 67108864",
+            "the size is in bytes, from 16384 to 8388608",
             "leave the key out for 262144",
+        ));
+    }
+    let poll = duration(&key("poll"), &written.poll)?;
+    if poll > MAX_IDLE {
+        return Err(ConfigError::invalid(
+            key("poll"),
+            "servers hang up on a client that is silent for half an hour",
+            "use at most 29m; 60s is the default",
         ));
     }
     Ok(Mailbox {
@@ -242,7 +260,7 @@ fn mailbox(written: written::Mailbox, folder: &Path) -> Result<Mailbox, ConfigEr
         folders: written.folders,
         since,
         idle_renew,
-        poll: duration(&key("poll"), &written.poll)?,
+        poll,
         max_mail_size: written.max_mail_size,
         name: written.name,
         host: written.host,

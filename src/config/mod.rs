@@ -29,6 +29,9 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Where the vault, its key, the journal and their locks are.
     pub state_dir: PathBuf,
+    /// The configuration leaves `state-dir` to the environment, which is not
+    /// the same for everybody.
+    pub names_no_state_dir: bool,
     /// Where secrets are kept.
     pub vault: Vault,
     /// Who is believed.

@@ -190,10 +190,10 @@ pub(super) fn read(file: Option<&Path>) -> Result<Written, ConfigError> {
     let merged = builder
         .add_source(environment)
         .build()
-        .map_err(|error| ConfigError::Malformed(Box::new(error)))?;
+        .map_err(|error| ConfigError::malformed(&error))?;
     let mut unknown = Vec::new();
     let written = serde_ignored::deserialize(merged, |path| unknown.push(path.to_string()))
-        .map_err(|error| ConfigError::Malformed(Box::new(error)))?;
+        .map_err(|error| ConfigError::malformed(&error))?;
     match unknown.first() {
         Some(path) => Err(unknown_key(path, file)),
         None => Ok(written),

@@ -38,6 +38,8 @@ struct Inner {
     rows: BTreeMap<Folder, Row>,
     accounts: Vec<AccountStatus>,
     held: u32,
+    /// Mails whose sender cannot be judged, and since when there are any.
+    undecided: Option<(u32, Timestamp)>,
     /// What is wrong with the vault or the journal.
     worker: Option<Problem>,
     /// When an account came into its state.
@@ -83,6 +85,7 @@ impl Board {
                 rows,
                 accounts: Vec::new(),
                 held: 0,
+                undecided: None,
                 worker: None,
                 account_since: BTreeMap::new(),
             }),
@@ -144,8 +147,8 @@ impl Board {
         });
     }
 
-    /// How the accounts stand, and how many mails are held.
-    pub(super) fn accounts(&self, accounts: Vec<AccountStatus>, held: u32) {
+    /// How the accounts stand, and how many mails are held and undecided.
+    pub(super) fn accounts(&self, accounts: Vec<AccountStatus>, held: u32, undecided: u32) {
         let now = Timestamp::now();
         let mut inner = self.lock();
         for account in &accounts {
@@ -159,9 +162,18 @@ impl Board {
         }
         inner.accounts = accounts;
         inner.held = held;
-        inner.worker = None;
+        let since = inner.undecided.map_or(now, |(_, since)| since);
+        inner.undecided = (undecided > 0).then_some((undecided, since));
         drop(inner);
         self.changed.send_replace(());
+    }
+
+    /// The vault and the journal work.
+    pub(super) fn worker_is_well(&self) {
+        let known = self.lock().worker.take();
+        if known.is_some() {
+            self.changed.send_replace(());
+        }
     }
 
     /// The vault or the journal failed.
@@ -198,6 +210,17 @@ impl Board {
                 });
             }
         }
+        problems.extend(inner.undecided.map(|(count, since)| {
+            Problem {
+                code: "sender-undecided".to_owned(),
+                title: format!(
+                    "the senders of {count} mails cannot be judged: the DNS does not answer"
+                ),
+                hint: "see `dns-servers` in [trust] and the system's resolver; it is tried again"
+                    .to_owned(),
+                since,
+            }
+        }));
         problems.extend(inner.accounts.iter().filter_map(|account| {
             let since = inner.account_since.get(&account.username)?.1;
             account_problem(account, since)
@@ -253,7 +276,10 @@ fn account_problem(account: &AccountStatus, since: Timestamp) -> Option<Problem>
         AccountState::PasswordMissing => (
             "password-missing",
             format!("the Salesforce password of {username} is not known"),
-            format!("run `tokenwatch secret set account/{username}`"),
+            format!(
+                "run `tokenwatch secret set account/{username}`, or see that the place which \
+                 `password` of the account names can be read"
+            ),
         ),
         AccountState::LoginRefused => (
             "login-refused",

@@ -7,30 +7,35 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::InboxError;
-use super::looking::Tools;
-use super::worker::{self, Worker};
+use super::looking::server;
+use super::worker::{self, Handle, Worker};
 use crate::api::{AccountState, CheckLine};
 use crate::config::{Config, Mailbox, Tls};
-use crate::mailbox::MailboxError;
+use crate::mailbox::{MailboxError, Roots, Session};
+use crate::secret::Secret;
 use crate::sender::Keys;
 
 /// Looks at everything.
 pub struct Doctor {
     config: Arc<Config>,
-    tools: Tools,
+    worker: Handle,
+    roots: Roots,
 }
 
 impl Doctor {
-    pub(super) fn new(config: Arc<Config>, tools: Tools) -> Self {
-        Self { config, tools }
+    pub(super) fn new(config: Arc<Config>, worker: Handle, roots: Roots) -> Self {
+        Self {
+            config,
+            worker,
+            roots,
+        }
     }
 
     /// A doctor for when no daemon runs.
     pub fn alone(config: Arc<Config>, worker: Worker) -> Result<Self, super::DaemonError> {
         // Who ends the worker is this process.
         let (handle, _end) = worker::start(worker).map_err(super::DaemonError::Thread)?;
-        let tools = Tools::new(&config, handle)?;
-        Ok(Self::new(config, tools))
+        Ok(Self::new(config, handle, Roots::of_the_system()))
     }
 
     /// Looks at everything, and leaves the network out where it is told to.
@@ -40,16 +45,35 @@ impl Doctor {
         if offline {
             return;
         }
-        if self.config.trust.dkim && !self.config.trust.sender_address {
-            self.dns(&report).await;
-        }
+        let mut passwords = Vec::new();
         for mailbox in &self.config.mailboxes {
-            self.mailbox(mailbox, &report).await;
+            let wanted = mailbox.clone();
+            let password = self
+                .worker
+                .run(move |worker| worker.mailbox_password(&wanted));
+            passwords.push(password.await);
+        }
+        // What follows takes its time, and a daemon that starts meanwhile must
+        // not find the vault locked.
+        let Self {
+            config,
+            worker,
+            roots,
+        } = self;
+        drop(worker);
+        if config.trust.dkim && !config.trust.sender_address {
+            dns(&config, &report).await;
+        }
+        for (mailbox, password) in config.mailboxes.iter().zip(passwords) {
+            let password = password.map_err(InboxError::from).and_then(|password| {
+                password.ok_or_else(|| InboxError::NoPassword(mailbox.name.clone()))
+            });
+            self::mailbox(mailbox, password, &roots, &report).await;
         }
     }
 
     async fn accounts(&self, report: &Report) {
-        match self.tools.worker.run(|worker| worker.credentials()).await {
+        match self.worker.run(|worker| worker.credentials()).await {
             Ok(accounts) => {
                 report.well("vault", "it opens, and the journal too").await;
                 for account in accounts {
@@ -94,75 +118,90 @@ impl Doctor {
                 .await;
         }
     }
+}
 
-    async fn dns(&self, report: &Report) {
-        let answer = match Keys::new(&self.config.trust.dns_servers) {
-            Ok(keys) => keys.probe("_domainkey.salesforce.com.").await,
-            Err(error) => Err(crate::chain(&error)),
-        };
-        match answer {
-            Ok(()) => report.well("dns", "it answers").await,
-            Err(error) => {
-                report
-                    .ill(
-                        "dns",
-                        error,
-                        "DKIM keys come from the DNS: see `dns-servers` in [trust] and the system's resolver"
-                            .to_owned(),
-                    )
-                    .await;
-            }
+async fn dns(config: &Config, report: &Report) {
+    let answer = match Keys::new(&config.trust.dns_servers) {
+        Ok(keys) => keys.probe("_domainkey.salesforce.com.").await,
+        Err(error) => Err(crate::chain(&error)),
+    };
+    match answer {
+        Ok(()) => report.well("dns", "it answers").await,
+        Err(error) => {
+            report
+                .ill(
+                    "dns",
+                    error,
+                    "DKIM keys come from the DNS: see `dns-servers` in [trust] and the system's resolver"
+                        .to_owned(),
+                )
+                .await;
         }
     }
+}
 
-    async fn mailbox(&self, mailbox: &Mailbox, report: &Report) {
-        let what = |step: &str| format!("mailbox {}: {step}", mailbox.name);
-        let address = (mailbox.host.clone(), mailbox.port);
-        let looked_up =
-            tokio::task::spawn_blocking(move || address.to_socket_addrs().map(Iterator::count));
-        if let Ok(Err(error)) = looked_up.await {
-            let hint = "see `host` of the mailbox, and the system's resolver".to_owned();
-            return report.ill(&what("name"), error.to_string(), hint).await;
-        }
-        let mut session = match self.tools.connect(mailbox).await {
-            Ok(session) => session,
-            Err(error) => {
-                let is_tcp = matches!(error, InboxError::Mailbox(MailboxError::Connect { .. }));
-                let step = if is_tcp {
-                    "connection"
-                } else {
-                    "TLS and greeting"
-                };
-                return report.failed(&what(step), &error, mailbox).await;
-            }
-        };
-        let tls = match mailbox.tls {
-            Tls::Implicit | Tls::StartTls => "connected, and the certificate is trusted",
-            Tls::None => "connected, without TLS",
-        };
-        report.well(&what("connection"), tls).await;
-        if let Err(error) = self.tools.log_in(&mut session, mailbox).await {
-            return report.failed(&what("login"), &error, mailbox).await;
-        }
-        report.well(&what("login"), "the server lets us in").await;
-        for folder in &mailbox.folders {
-            let what = what(&format!("folder {folder}"));
-            match session.examine(folder).await {
-                Ok(opened) => {
-                    let found = format!("it can be read, and has {} mails", opened.exists);
-                    report.well(&what, &found).await;
-                }
-                Err(error) => report.failed(&what, &error.into(), mailbox).await,
-            }
-        }
-        let idle = if session.can_idle() {
-            "the server tells of new mail at once (IDLE)"
-        } else {
-            "the server has no IDLE and is asked every so often (`poll`)"
-        };
-        report.well(&what("news"), idle).await;
-        session.log_out().await;
+async fn mailbox(
+    mailbox: &Mailbox,
+    password: Result<Secret, InboxError>,
+    roots: &Roots,
+    report: &Report,
+) {
+    let what = |step: &str| format!("mailbox {}: {step}", mailbox.name);
+    let address = (mailbox.host.clone(), mailbox.port);
+    let looked_up =
+        tokio::task::spawn_blocking(move || address.to_socket_addrs().map(Iterator::count));
+    if let Ok(Err(error)) = looked_up.await {
+        let hint = "see `host` of the mailbox, and the system's resolver".to_owned();
+        return report.ill(&what("name"), error.to_string(), hint).await;
     }
+    let mut session = match Session::connect(&server(mailbox), roots)
+        .await
+        .map_err(InboxError::from)
+    {
+        Ok(session) => session,
+        Err(error) => {
+            let is_tcp = matches!(error, InboxError::Mailbox(MailboxError::Connect { .. }));
+            let step = if is_tcp {
+                "connection"
+            } else {
+                "TLS and greeting"
+            };
+            return report.failed(&what(step), &error, mailbox).await;
+        }
+    };
+    let tls = match mailbox.tls {
+        Tls::Implicit | Tls::StartTls => "connected, and the certificate is trusted",
+        Tls::None => "connected, without TLS",
+    };
+    report.well(&what("connection"), tls).await;
+    let logged_in = match password {
+        Ok(password) => {
+            let login = session.log_in(&mailbox.user, &password);
+            login.await.map_err(InboxError::from)
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = logged_in {
+        return report.failed(&what("login"), &error, mailbox).await;
+    }
+    report.well(&what("login"), "the server lets us in").await;
+    for folder in &mailbox.folders {
+        let what = what(&format!("folder {folder}"));
+        match session.examine(folder).await {
+            Ok(opened) => {
+                let found = format!("it can be read, and has {} mails", opened.exists);
+                report.well(&what, &found).await;
+            }
+            Err(error) => report.failed(&what, &error.into(), mailbox).await,
+        }
+    }
+    let idle = if session.can_idle() {
+        "the server tells of new mail at once (IDLE)"
+    } else {
+        "the server has no IDLE and is asked every so often (`poll`)"
+    };
+    report.well(&what("news"), idle).await;
+    session.log_out().await;
 }
 
 struct Report(mpsc::Sender<CheckLine>);

@@ -6,7 +6,7 @@
 //! status and ask for a resync; secrets are not for them.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,7 +56,12 @@ pub enum ControlError {
 }
 
 /// The socket, bound.
-pub(super) struct Listener(UnixListener, PathBuf);
+pub(super) struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+    /// Device and inode: whether the socket there is still ours.
+    identity: Option<(u64, u64)>,
+}
 
 impl Listener {
     /// Binds. A socket that a crash left behind is taken over.
@@ -91,22 +96,35 @@ impl Listener {
         tokio::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
             .await
             .map_err(failed("set the mode of", path))?;
-        Ok(Self(listener, path.to_owned()))
+        Ok(Self {
+            socket: listener,
+            identity: identity(path),
+            path: path.to_owned(),
+        })
     }
 
     /// Serves until it is stopped.
     pub(super) async fn serve(self, rooms: Rooms) {
-        let Self(listener, path) = self;
         let stop = rooms.stop.clone();
         let service = router(rooms).into_make_service_with_connect_info::<Peer>();
-        let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
+        let served =
+            axum::serve(self.socket, service).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {
             tracing::error!(event = "control.failed", %error, "the control API has ended");
         }
-        if let Err(error) = tokio::fs::remove_file(&path).await {
-            tracing::debug!(event = "control.socket", %error, "the socket is gone already");
+        // The next daemon may have taken the place.
+        if self.identity.is_some()
+            && identity(&self.path) == self.identity
+            && let Err(error) = tokio::fs::remove_file(&self.path).await
+        {
+            tracing::debug!(event = "control.socket", %error, "the socket stays");
         }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let socket = std::fs::symlink_metadata(path).ok()?;
+    Some((socket.dev(), socket.ino()))
 }
 
 /// What the API reaches.
@@ -330,7 +348,11 @@ struct CheckWanted {
 
 async fn check(State(rooms): State<Rooms>, Query(wanted): Query<CheckWanted>) -> Response {
     let (lines, received) = mpsc::channel(16);
-    let doctor = Doctor::new(Arc::clone(&rooms.config), rooms.tools.clone());
+    let doctor = Doctor::new(
+        Arc::clone(&rooms.config),
+        rooms.worker.clone(),
+        rooms.tools.roots().clone(),
+    );
     let stop = rooms.stop.clone();
     rooms.tasks.spawn(async move {
         stop.run_until_cancelled(doctor.examine(lines, wanted.offline))

@@ -70,13 +70,14 @@ impl Inbox {
         // A refused login is not hammered: servers lock accounts.
         let mut login = Backoff::new(Duration::from_secs(60), Duration::from_secs(3600));
         loop {
-            let started = Instant::now();
-            let error = match AssertUnwindSafe(self.session()).catch_unwind().await {
+            let mut watching = None;
+            let session = AssertUnwindSafe(self.session(&mut watching));
+            let error = match session.catch_unwind().await {
                 Ok(Err(error)) => error,
                 Ok(Ok(never)) => match never {},
                 Err(_) => InboxError::Panicked,
             };
-            if started.elapsed() >= STABLE {
+            if watching.is_some_and(|since: Instant| since.elapsed() >= STABLE) {
                 network.reset();
                 login.reset();
             }
@@ -89,7 +90,10 @@ impl Inbox {
             self.tell(&error, delay);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = self.secret_changed.notified() => login.reset(),
+                () = self.secret_changed.notified() => {
+                    network.reset();
+                    login.reset();
+                }
             }
         }
     }
@@ -129,10 +133,14 @@ impl Inbox {
 
     /// One connection's life. It ends with an error, for a server that hangs
     /// up is none to be content with.
-    async fn session(&self) -> Result<std::convert::Infallible, InboxError> {
+    async fn session(
+        &self,
+        watching: &mut Option<Instant>,
+    ) -> Result<std::convert::Infallible, InboxError> {
         let place = self.place();
         let (mut session, mut position) = self.open().await?;
         self.look_back(&mut session, &mut position).await?;
+        *watching = Some(Instant::now());
         let mut retry = Backoff::new(Duration::from_secs(30), Duration::from_secs(3600));
         let mut due = self.schedule(&position, &mut retry).await?;
         loop {
@@ -182,8 +190,25 @@ impl Inbox {
             .worker
             .run(move |worker| worker.cursor(&name, &watched))
             .await?;
-        let known = cursor.filter(|cursor| cursor.uid_validity == folder.uid_validity);
-        if let (Some(cursor), None) = (cursor, known) {
+        let mut known = cursor.filter(|cursor| cursor.uid_validity == folder.uid_validity);
+        if let (Some(cursor), Some(uid_next)) = (known, folder.uid_next)
+            && uid_next < cursor.next_uid
+        {
+            tracing::warn!(
+                event = "mailbox.uidnext",
+                before = cursor.next_uid,
+                now = uid_next,
+                "the server has gone back behind what was seen; the folder is looked through again"
+            );
+            let (name, watched) = self.place();
+            let uid_validity = folder.uid_validity;
+            self.tools
+                .worker
+                .run(move |worker| worker.forget_from(&name, &watched, uid_validity, uid_next))
+                .await?;
+            known = None;
+        }
+        if let Some(cursor) = cursor.filter(|c| c.uid_validity != folder.uid_validity) {
             tracing::warn!(
                 event = "mailbox.uidvalidity",
                 before = cursor.uid_validity,
@@ -253,6 +278,7 @@ impl Inbox {
                         self.board.event(&self.place());
                     }
                 }
+                Looked::Gone => {}
                 Looked::Seen { next_uid } => {
                     position.next_uid = position.next_uid.max(next_uid);
                 }

@@ -1,7 +1,10 @@
 //! From a mailbox to the worker: each mail that a look finds is judged, and
 //! its outcome made durable, before the next one is fetched.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+
+use futures_util::FutureExt;
 
 use super::worker::{Content, Handle, Outcome, Report};
 use super::{InboxError, policy};
@@ -31,6 +34,17 @@ pub(super) struct Target<'a> {
     pub(super) dry_run: bool,
 }
 
+impl Target<'_> {
+    fn place(&self, uid: u32) -> Place {
+        Place {
+            mailbox: self.mailbox.name.clone(),
+            folder: self.folder.to_owned(),
+            uid_validity: self.uid_validity,
+            uid,
+        }
+    }
+}
+
 impl Tools {
     pub(super) fn new(config: &Config, worker: Handle) -> Result<Self, KeysError> {
         Ok(Self {
@@ -50,6 +64,10 @@ impl Tools {
             fields: Box::new(move |fields| notice::worth_reading(fields, &senders)),
             max_size: mailbox.max_mail_size,
         }
+    }
+
+    pub(super) fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     /// Connects; the greeting is read, nothing more.
@@ -92,6 +110,11 @@ impl Tools {
                     outcome,
                 }))
             }
+            Some(Step::Gone { uid }) => {
+                let place = target.place(uid);
+                self.worker.run(move |worker| worker.gone(place)).await?;
+                Ok(Some(Looked::Gone))
+            }
             Some(Step::Seen { next_uid }) => {
                 if target.moves_cursor {
                     let (name, folder) = (target.mailbox.name.clone(), target.folder.to_owned());
@@ -113,25 +136,28 @@ impl Tools {
         found: Found,
         target: &Target<'_>,
     ) -> Result<(Option<String>, Outcome), InboxError> {
-        let Found { head, raw } = found;
+        let Found {
+            head,
+            received,
+            raw,
+        } = found;
         let content = match &raw {
-            Some(raw) => Content::Judged(judge(raw, &self.policy, &self.keys).await),
+            // A panic over one mail must not keep the others from being seen.
+            Some(raw) => AssertUnwindSafe(judge(raw, &self.policy, &self.keys))
+                .catch_unwind()
+                .await
+                .map_or(Content::Unreadable, Content::Judged),
             None => Content::TooLarge {
                 announced: notice::worth_reading(&head.fields, &[]),
             },
         };
         let message_id = match &content {
             Content::Judged(judgement) => judgement.envelope.message_id.clone(),
-            Content::TooLarge { .. } => None,
+            Content::TooLarge { .. } | Content::Unreadable => None,
         };
         let report = Report {
-            place: Place {
-                mailbox: target.mailbox.name.clone(),
-                folder: target.folder.to_owned(),
-                uid_validity: target.uid_validity,
-                uid: head.uid,
-            },
-            received: head.received,
+            place: target.place(head.uid),
+            received,
             content,
             cursor: target.moves_cursor.then_some(Cursor {
                 uid_validity: target.uid_validity,
@@ -155,11 +181,13 @@ pub(super) enum Looked {
         message_id: Option<String>,
         outcome: Outcome,
     },
+    /// A mail that was undecided is there no more.
+    Gone,
     /// Everything below this UID was looked at.
     Seen { next_uid: u32 },
 }
 
-fn server(mailbox: &config::Mailbox) -> Server {
+pub(super) fn server(mailbox: &config::Mailbox) -> Server {
     Server {
         host: mailbox.host.clone(),
         port: mailbox.port,

@@ -70,6 +70,8 @@ pub enum DaemonError {
         failed: usize,
         /// Of so many.
         of: usize,
+        /// The mailbox of the first.
+        mailbox: String,
         /// The first failure.
         source: Box<InboxError>,
     },
@@ -235,7 +237,7 @@ pub async fn once(config: Config) -> Result<(), DaemonError> {
                         hint,
                         "a folder could not be looked through"
                     );
-                    failed.push(error);
+                    failed.push((mailbox.name.clone(), error));
                 }
             }
         }
@@ -245,9 +247,10 @@ pub async fn once(config: Config) -> Result<(), DaemonError> {
     worker_ended.await.unwrap_or_default();
     let count = failed.len();
     match failed.into_iter().next() {
-        Some(first) => Err(DaemonError::Incomplete {
+        Some((mailbox, first)) => Err(DaemonError::Incomplete {
             failed: count,
             of,
+            mailbox,
             source: Box::new(first),
         }),
         None if undecided > 0 => Err(DaemonError::Undecided(undecided)),

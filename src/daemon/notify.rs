@@ -1,4 +1,5 @@
-//! What the service manager is told (`sd_notify(3)`). Without one, nothing.
+//! What is done every so often: the service manager is told how it goes
+//! (`sd_notify(3)`; without one, nothing), and the worker tidies up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,10 @@ use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use super::worker::Handle;
+use super::worker::{Handle, Worker};
+
+/// How often what did not go well is tried again.
+const TIDY: Duration = Duration::from_secs(60);
 
 /// How often the summary for `systemctl status` is renewed at most.
 const CALM: Duration = Duration::from_secs(1);
@@ -52,9 +56,17 @@ pub(super) async fn keep_informed(board: Arc<Board>, worker: Handle, stop: Cance
             tokio::time::sleep(limit.div_f64(3.0)).await;
         }
     };
+    let tidying = async {
+        loop {
+            tokio::time::sleep(TIDY).await;
+            // What fails is on the board, and is tried again.
+            worker.run(Worker::tidy).await.unwrap_or_default();
+        }
+    };
     tokio::select! {
         () = stop.cancelled() => {}
         () = summaries => {}
+        () = tidying => {}
         () = watchdog => {}
     }
 }

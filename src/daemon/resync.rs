@@ -1,13 +1,16 @@
 //! The manual resync: the folders are looked through again, each over a
 //! connection of its own, while watching goes on.
 //!
-//! One runs at a time; a second waits for the first. It does not move a
-//! cursor, and since what is known is a duplicate, it can be run at any time.
+//! One runs at a time; a few may wait for it. It does not move a cursor, and
+//! since what is known is a duplicate, it can be run at any time.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::InboxError;
 use super::looking::{Looked, Target, Tools};
@@ -22,7 +25,15 @@ pub(super) struct Resync {
     config: Arc<Config>,
     tools: Tools,
     running: Arc<Mutex<()>>,
+    waiting: Arc<Semaphore>,
 }
+
+/// How many resyncs may run or wait.
+const QUEUE: usize = 4;
+
+/// How long somebody who listens may take to read a line. Then it goes on
+/// without them.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A resync that was asked for wrongly.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +42,8 @@ pub(super) enum ResyncError {
     UnknownMailbox(String),
     #[error("{0:?} is no span, no date and not `all`")]
     Since(String),
+    #[error("{QUEUE} resyncs are running or waiting already")]
+    Busy,
 }
 
 impl Resync {
@@ -39,6 +52,7 @@ impl Resync {
             config,
             tools,
             running: Arc::default(),
+            waiting: Arc::new(Semaphore::new(QUEUE)),
         }
     }
 
@@ -63,6 +77,9 @@ impl Resync {
         match &request.mailbox {
             Some(name) if mailboxes.is_empty() => Err(ResyncError::UnknownMailbox(name.clone())),
             _ => Ok(Plan {
+                _place: Arc::clone(&self.waiting)
+                    .try_acquire_owned()
+                    .map_err(|_| ResyncError::Busy)?,
                 mailboxes,
                 since,
                 dry_run: request.dry_run,
@@ -86,6 +103,7 @@ impl Resync {
         );
         let mut teller = Teller {
             events,
+            listening: true,
             summary: ResyncSummary::default(),
         };
         teller
@@ -94,7 +112,9 @@ impl Resync {
             })
             .await;
         for (mailbox, folder) in folders {
-            if let Err(error) = self.folder(&plan, mailbox, folder, &mut teller).await {
+            let looking = AssertUnwindSafe(self.folder(&plan, mailbox, folder, &mut teller));
+            let looked = looking.catch_unwind().await;
+            if let Err(error) = looked.unwrap_or(Err(InboxError::Panicked)) {
                 teller.summary.failed = teller.summary.failed.saturating_add(1);
                 let (error, hint) = (crate::chain(&error), error.hint(&mailbox.name));
                 tracing::warn!(
@@ -181,14 +201,12 @@ impl Resync {
                     .await;
             }
             let (looked_at, of) = look.progress();
-            teller
-                .tell(ResyncEvent::Progress {
-                    mailbox: mailbox.name.clone(),
-                    folder: folder.to_owned(),
-                    looked_at,
-                    of,
-                })
-                .await;
+            teller.mention(ResyncEvent::Progress {
+                mailbox: mailbox.name.clone(),
+                folder: folder.to_owned(),
+                looked_at,
+                of,
+            });
         }
         teller.summary.looked_at = teller.summary.looked_at.saturating_add(look.progress().0);
         session.log_out().await;
@@ -198,6 +216,8 @@ impl Resync {
 
 /// What is to be looked through.
 pub(super) struct Plan {
+    /// In the queue, until it is done.
+    _place: OwnedSemaphorePermit,
     mailboxes: Vec<config::Mailbox>,
     since: Option<Since>,
     dry_run: bool,
@@ -205,13 +225,23 @@ pub(super) struct Plan {
 
 struct Teller {
     events: mpsc::Sender<ResyncEvent>,
+    listening: bool,
     summary: ResyncSummary,
 }
 
 impl Teller {
-    async fn tell(&self, event: ResyncEvent) {
-        // Who asked may have gone.
-        self.events.send(event).await.unwrap_or_default();
+    /// Says what must not be missed. Who asked may have gone, or sleep.
+    async fn tell(&mut self, event: ResyncEvent) {
+        if self.listening {
+            self.listening = self.events.send_timeout(event, PATIENCE).await.is_ok();
+        }
+    }
+
+    /// Says what may be missed.
+    fn mention(&self, event: ResyncEvent) {
+        if self.listening {
+            self.events.try_send(event).unwrap_or_default();
+        }
     }
 
     fn count(&mut self, kind: Kind) {

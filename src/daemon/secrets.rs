@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
@@ -119,11 +119,19 @@ fn command(argv: &[String]) -> Result<Secret, SecretError> {
     let (send, printed) = mpsc::sync_channel(1);
     // The thread ends when the command closes its output, or is killed.
     std::thread::spawn(move || send.send(from_reader(output)).unwrap_or_default());
+    let begun = Instant::now();
     let printed = printed.recv_timeout(DEADLINE);
-    if printed.is_err() {
-        child.kill().map_err(|_| failed())?;
-    }
-    let status = child.wait().map_err(|_| failed())?;
+    let status = loop {
+        match child.try_wait().map_err(|_| failed())? {
+            Some(status) => break status,
+            // It may have closed its output and go on all the same.
+            None if begun.elapsed() < DEADLINE => std::thread::sleep(Duration::from_millis(5)),
+            None => {
+                child.kill().map_err(|_| failed())?;
+                break child.wait().map_err(|_| failed())?;
+            }
+        }
+    };
     match printed {
         Ok(Ok(Some(secret))) if status.success() => Ok(secret),
         Ok(Ok(None)) if status.success() => Err(SecretError::Unusable),
@@ -133,7 +141,13 @@ fn command(argv: &[String]) -> Result<Secret, SecretError> {
 
 fn from_reader(reader: impl Read) -> io::Result<Option<Secret>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
-    reader.take(MAX_LENGTH).read_to_end(&mut bytes)?;
+    // One byte more, so that what is too long is refused and not cut.
+    let read = reader
+        .take(MAX_LENGTH.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if u64::try_from(read).is_ok_and(|read| read > MAX_LENGTH) {
+        return Ok(None);
+    }
     Ok(std::str::from_utf8(&bytes).ok().and_then(secret_of))
 }
 

@@ -10,8 +10,10 @@
 //! cursor. Whatever is cut off, the mail is looked at again, its token is then
 //! known, and `start_up` writes the entry that was missed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use ring::hmac;
@@ -20,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
 use super::board::Board;
-use super::secrets;
+use super::secrets::{self, SecretError};
 use super::state::{self, StateError};
 use crate::INTERNAL_SERVICE;
 use crate::api::{AccountState, AccountStatus, VersionLine};
@@ -42,6 +44,12 @@ pub struct Worker {
     vault: Vault,
     journal: Journal,
     board: Arc<Board>,
+    /// How the accounts stand, by the key of their usernames, as they were
+    /// when something of them last changed.
+    standing: BTreeMap<String, AccountStatus>,
+    /// Accounts whose password could not be read or whose entry could not be
+    /// written: they are tried again.
+    unsettled: BTreeSet<String>,
 }
 
 /// A mail that was looked at.
@@ -62,6 +70,8 @@ pub struct Report {
 pub enum Content {
     /// It was fetched and judged.
     Judged(Judgement),
+    /// Reading it went wrong.
+    Unreadable,
     /// It is larger than a notice could be, and was not fetched. `announced`
     /// says that its subject is that of a token mail.
     TooLarge {
@@ -108,6 +118,8 @@ impl Worker {
             vault,
             journal,
             board,
+            standing: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
         })
     }
 
@@ -116,6 +128,17 @@ impl Worker {
         let config = Arc::clone(&self.config);
         for account in &config.accounts {
             self.reconcile(account)?;
+        }
+        self.tell_board()
+    }
+
+    /// Tries again what did not go well. Called every so often.
+    pub fn tidy(&mut self) -> Result<(), StateError> {
+        let config = Arc::clone(&self.config);
+        for username in std::mem::take(&mut self.unsettled) {
+            if let Some(account) = config.account(&username) {
+                self.reconcile(account)?;
+            }
         }
         self.tell_board()
     }
@@ -131,10 +154,20 @@ impl Worker {
                 judgement.envelope.message_id.clone(),
                 judgement.envelope.from.clone(),
             ),
-            Content::TooLarge { .. } => (None, None),
+            Content::TooLarge { .. } | Content::Unreadable => (None, None),
         };
         let known = self.journal.outcome(&report.place)?;
-        let outcome = self.decide(&report, known, now)?;
+        let mut outcome = self.decide(&report, known, now)?;
+        if let Some(known) = known.filter(|known| known.is_settled() && !outcome.kind.is_settled())
+        {
+            // Its key may be gone from the DNS since: that undoes nothing.
+            outcome = Outcome {
+                kind: known,
+                reason: None,
+                detail: Some("it was taken when it came in".to_owned()),
+                username: outcome.username,
+            };
+        }
         if report.dry_run {
             return Ok(outcome);
         }
@@ -165,6 +198,13 @@ impl Worker {
     ) -> Result<Outcome, StateError> {
         let judgement = match &report.content {
             Content::Judged(judgement) => judgement,
+            Content::Unreadable => {
+                return Ok(Outcome::because(
+                    Kind::Held,
+                    "internal",
+                    "reading it went wrong: please report it",
+                ));
+            }
             Content::TooLarge { announced } => {
                 let kind = if *announced {
                     Kind::Held
@@ -212,7 +252,7 @@ impl Worker {
                 .of(username)),
                 Some(account) => {
                     let event = self.event(report, judgement, notice, verdict)?;
-                    let taken_before = known.is_some_and(|kind| kind != Kind::Undecided);
+                    let taken_before = known.is_some_and(Kind::is_settled);
                     self.take(&account, event, taken_before, report.dry_run, now)
                 }
             },
@@ -226,7 +266,9 @@ impl Worker {
                 .undecided(&place.mailbox, &place.folder, place.uid_validity)?;
         let since = undecided.iter().find(|(uid, _)| *uid == place.uid);
         Ok(since.is_some_and(|(_, since)| {
-            now.duration_since(*since).unsigned_abs() >= self.config.trust.undecided_for
+            // A clock that was set back has waited for nothing.
+            Duration::try_from(now.duration_since(*since))
+                .is_ok_and(|waited| waited >= self.config.trust.undecided_for)
         }))
     }
 
@@ -239,7 +281,7 @@ impl Worker {
     ) -> Result<Event, StateError> {
         Ok(Event::Notice {
             token: notice.token.clone(),
-            fingerprint: self.fingerprint(&notice.token)?,
+            fingerprint: self.fingerprint(&notice.token, report.dry_run)?,
             source: Source {
                 mailbox: report.place.mailbox.clone(),
                 folder: report.place.folder.clone(),
@@ -268,13 +310,9 @@ impl Worker {
             Event::Notice { source, .. } => Some(source.clone()),
             Event::Reconcile => None,
         };
-        let step = account.step(event, password.is_some(), now);
+        let step = account.step(event, password.known().is_some(), now);
         if !dry_run {
-            self.carry_out(&step, configured, password.as_ref())?;
-            if step.reception == Some(Reception::Duplicate) {
-                // The disk may have been full between document and entry.
-                self.publish(&step.account, configured, password.as_ref())?;
-            }
+            self.carry_out(&step, configured, &password)?;
         }
         // A crash between the vault and the journal: this mail brought the
         // token that is known now.
@@ -298,17 +336,26 @@ impl Worker {
     }
 
     fn carry_out(
-        &self,
+        &mut self,
         step: &rotation::Step,
         configured: &config::Account,
-        password: Option<&Secret>,
+        password: &Password,
     ) -> Result<(), StateError> {
+        // Until it is done: what fails here in the middle is tried again.
+        self.unsettled.insert(configured.username.clone());
         for action in &step.actions {
             match action {
                 Action::Store => self.store(&step.account)?,
                 Action::Publish => self.publish(&step.account, configured, password)?,
             }
         }
+        if !matches!(password, Password::Unreadable(_)) {
+            self.unsettled.remove(&configured.username);
+        }
+        self.standing.insert(
+            configured.username.clone(),
+            standing(configured, &step.account, password.known().is_some()),
+        );
         if step.actions.contains(&Action::Store)
             && let Some(version) = step.account.newest()
         {
@@ -332,21 +379,24 @@ impl Worker {
         Ok(())
     }
 
+    /// Writes the entry that others read, where it is not what it should be.
     fn publish(
         &self,
         account: &Account,
         configured: &config::Account,
-        password: Option<&Secret>,
+        password: &Password,
     ) -> Result<(), StateError> {
         let token = account
             .labelled(Label::Current)
             .and_then(|version| version.token.as_ref());
-        if let (Some(password), Some(token)) = (password, token) {
+        if let (Some(password), Some(token)) = (password.known(), token) {
             let composite = password.followed_by(token);
             let service = &self.config.vault.service;
             let user = &configured.username;
             if self.vault.read(service, user)?.as_ref() != Some(&composite) {
                 self.vault.write(service, user, &composite)?;
+                tracing::info!(event = "credential.published", username = %user,
+                    "the entry that others read was written");
             }
         }
         Ok(())
@@ -356,18 +406,15 @@ impl Worker {
 
     fn reconcile(&mut self, configured: &config::Account) -> Result<(), StateError> {
         let account = self.account(&configured.username)?;
-        let password = match self.password(configured) {
-            Ok(password) => password,
-            Err(StateError::Secret(error)) => {
-                tracing::error!(event = "secret.unreadable", username = %configured.username,
-                    error = %crate::chain(&error), hint = error.hint(),
-                    "the Salesforce password cannot be read");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        let step = account.step(Event::Reconcile, password.is_some(), Timestamp::now());
-        self.carry_out(&step, configured, password.as_ref())
+        let password = self.password(configured)?;
+        if let Password::Unreadable(error) = &password {
+            tracing::error!(event = "secret.unreadable", username = %configured.username,
+                error = %crate::chain(error), hint = error.hint(),
+                "the Salesforce password cannot be read");
+        }
+        let known = password.known().is_some();
+        let step = account.step(Event::Reconcile, known, Timestamp::now());
+        self.carry_out(&step, configured, &password)
     }
 
     fn account(&self, username: &str) -> Result<Account, StateError> {
@@ -394,12 +441,19 @@ impl Worker {
         Ok(self.vault.write(INTERNAL_SERVICE, &name, &document)?)
     }
 
-    fn password(&self, account: &config::Account) -> Result<Option<Secret>, StateError> {
+    fn password(&self, account: &config::Account) -> Result<Password, StateError> {
         let name = SecretName::Account(account.username.clone()).to_string();
-        Ok(secrets::read(&account.password, &name, &self.vault)?)
+        match secrets::read(&account.password, &name, &self.vault) {
+            Ok(Some(password)) => Ok(Password::Known(password)),
+            Ok(None) => Ok(Password::Missing),
+            Err(SecretError::Vault(error)) => Err(error.into()),
+            Err(error) => Ok(Password::Unreadable(error)),
+        }
     }
 
-    fn fingerprint(&self, token: &Secret) -> Result<String, StateError> {
+    /// A keyed hash of a token. The key is made with the first one, but not for
+    /// a dry run, where nothing is known that it could be compared with.
+    fn fingerprint(&self, token: &Secret, dry_run: bool) -> Result<String, StateError> {
         let key = if let Some(key) = self.vault.read(INTERNAL_SERVICE, FINGERPRINT_KEY)? {
             key
         } else {
@@ -408,7 +462,9 @@ impl Worker {
                 .fill(bytes.as_mut())
                 .map_err(|_| StateError::Random)?;
             let key = Secret::new(hex(bytes.as_ref()));
-            self.vault.write(INTERNAL_SERVICE, FINGERPRINT_KEY, &key)?;
+            if !dry_run {
+                self.vault.write(INTERNAL_SERVICE, FINGERPRINT_KEY, &key)?;
+            }
             key
         };
         let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
@@ -423,25 +479,8 @@ impl Worker {
             .iter()
             .map(|configured| {
                 let account = self.account(&configured.username)?;
-                // A password that cannot be read is one that is not known.
-                let password_known = match self.password(configured) {
-                    Ok(password) => password.is_some(),
-                    Err(StateError::Secret(_)) => false,
-                    Err(error) => return Err(error),
-                };
-                let newest = account.newest();
-                Ok(AccountStatus {
-                    username: configured.username.clone(),
-                    state: match newest {
-                        _ if !password_known => AccountState::PasswordMissing,
-                        None => AccountState::NoToken,
-                        Some(_) => AccountState::Current,
-                    },
-                    token_received: newest.map(|version| version.source.received),
-                    version: newest.map(|version| version.id),
-                    verified: None,
-                    fingerprint: newest.map(|version| version.fingerprint.clone()),
-                })
+                let password = self.password(configured)?;
+                Ok(standing(configured, &account, password.known().is_some()))
             })
             .collect()
     }
@@ -480,8 +519,12 @@ impl Worker {
     }
 
     fn tell_board(&self) -> Result<(), StateError> {
-        self.board
-            .accounts(self.credentials()?, self.journal.held()?);
+        let standing = self.standing.values().cloned().collect();
+        let (held, undecided) = (
+            self.journal.count(Kind::Held)?,
+            self.journal.count(Kind::Undecided)?,
+        );
+        self.board.accounts(standing, held, undecided);
         Ok(())
     }
 
@@ -499,7 +542,8 @@ impl Worker {
     /// Removes a secret; `false` where there was none. With the password of an
     /// account goes the credential that holds it.
     pub fn remove_secret(&mut self, name: &SecretName) -> Result<bool, StateError> {
-        let removed = self.vault.remove(INTERNAL_SERVICE, &name.to_string())?;
+        // The credential first: it holds the password, and a crash between the
+        // two must leave nothing of it that the name does not show.
         if let SecretName::Account(username) = name
             && let Some(account) = self.config.account(username)
             && account.password == SecretSource::Vault
@@ -507,6 +551,7 @@ impl Worker {
             self.vault
                 .remove(&self.config.vault.service, &account.username)?;
         }
+        let removed = self.vault.remove(INTERNAL_SERVICE, &name.to_string())?;
         if removed {
             tracing::info!(event = "secret.removed", name = %name, "a secret was removed");
         }
@@ -556,6 +601,42 @@ impl Worker {
         Ok(self.journal.move_cursor(mailbox, folder, cursor)?)
     }
 
+    /// Forgets the cursor of a folder whose server went back behind it.
+    pub fn forget_from(
+        &mut self,
+        mailbox: &str,
+        folder: &str,
+        uid_validity: u32,
+        uid_next: u32,
+    ) -> Result<(), StateError> {
+        Ok(self
+            .journal
+            .forget_from(mailbox, folder, uid_validity, uid_next)?)
+    }
+
+    /// A mail that was undecided is there no more.
+    pub fn gone(&mut self, place: Place) -> Result<(), StateError> {
+        let now = Timestamp::now();
+        let record = Record {
+            place,
+            kind: Kind::Ignored,
+            reason: Some("gone".to_owned()),
+            username: None,
+            message_id: None,
+            received: now,
+        };
+        self.journal.record(&record, None, now)?;
+        tracing::info!(
+            event = "notice.ignored",
+            mailbox = record.place.mailbox,
+            folder = record.place.folder,
+            uid = record.place.uid,
+            reason = "gone",
+            "a mail that waited is there no more"
+        );
+        self.tell_board()
+    }
+
     /// The mails of a folder whose sender could not be judged yet.
     pub fn undecided(
         &self,
@@ -565,6 +646,47 @@ impl Worker {
     ) -> Result<Vec<u32>, StateError> {
         let open = self.journal.undecided(mailbox, folder, uid_validity)?;
         Ok(open.into_iter().map(|(uid, _)| uid).collect())
+    }
+}
+
+/// An account's Salesforce password.
+enum Password {
+    Known(Secret),
+    Missing,
+    Unreadable(SecretError),
+}
+
+impl Password {
+    fn known(&self) -> Option<&Secret> {
+        match self {
+            Self::Known(password) => Some(password),
+            Self::Missing | Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// How an account stands. A token that is still pending waits for a password,
+/// even where that is there by now.
+fn standing(
+    configured: &config::Account,
+    account: &Account,
+    password_known: bool,
+) -> AccountStatus {
+    let newest = account.newest();
+    let state = match newest.map(|version| version.label) {
+        Some(Label::Current) if password_known => AccountState::Current,
+        None if password_known => AccountState::NoToken,
+        Some(Label::Pending | Label::Current | Label::Previous | Label::Superseded) | None => {
+            AccountState::PasswordMissing
+        }
+    };
+    AccountStatus {
+        username: configured.username.clone(),
+        state,
+        token_received: newest.map(|version| version.source.received),
+        version: newest.map(|version| version.id),
+        verified: None,
+        fingerprint: newest.map(|version| version.fingerprint.clone()),
     }
 }
 
@@ -630,14 +752,6 @@ impl SecretName {
             _ => None,
         }
     }
-
-    /// Whether the configuration knows what the secret is for.
-    pub fn is_known(&self, config: &Config) -> bool {
-        match self {
-            Self::Mailbox(name) => config.mailbox(name).is_some(),
-            Self::Account(name) => config.account(name).is_some(),
-        }
-    }
 }
 
 impl std::fmt::Display for SecretName {
@@ -694,8 +808,11 @@ impl Handle {
         });
         self.jobs.send(job).await.map_err(|_| StateError::Stopped)?;
         let result = result.await.unwrap_or(Err(StateError::Stopped));
-        if let Err(error) = &result {
-            self.board.worker_failed(crate::chain(error), error.hint());
+        match &result {
+            Ok(_) => self.board.worker_is_well(),
+            // Where a secret is elsewhere, that is not the storage's fault.
+            Err(StateError::Secret(_)) => {}
+            Err(error) => self.board.worker_failed(crate::chain(error), error.hint()),
         }
         result
     }

@@ -74,8 +74,9 @@ impl Kind {
         }
     }
 
-    /// The token of the mail is in the vault, or a newer one is.
-    fn is_settled(self) -> bool {
+    /// The token of the mail is in the vault, or a newer one is: whatever is
+    /// found out about it later, this stays.
+    pub fn is_settled(self) -> bool {
         matches!(self, Self::Updated | Self::Duplicate | Self::Older)
     }
 }
@@ -201,9 +202,32 @@ impl Journal {
         Ok(query.query_row(key, |row| kind(row, 0)).optional()?)
     }
 
+    /// Forgets what is known of the mails from `uid_next` on, and the cursor:
+    /// the server has gone back behind it.
+    pub fn forget_from(
+        &self,
+        mailbox: &str,
+        folder: &str,
+        uid_validity: u32,
+        uid_next: u32,
+    ) -> Result<(), JournalError> {
+        let change = self.db.unchecked_transaction()?;
+        change.execute(
+            "DELETE FROM outcome
+             WHERE mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 AND uid >= ?4",
+            params![mailbox, folder, uid_validity, uid_next],
+        )?;
+        change.execute(
+            "DELETE FROM cursor WHERE mailbox = ?1 AND folder = ?2",
+            params![mailbox, folder],
+        )?;
+        change.commit()?;
+        Ok(())
+    }
+
     /// Records what became of a mail and, in the same transaction, moves the
-    /// cursor behind it. A mail whose token was taken stays `updated`, however
-    /// often it is looked at again.
+    /// cursor behind it. A mail whose token was taken stays so, however often
+    /// and with whatever result it is looked at again.
     pub fn record(
         &self,
         record: &Record,
@@ -212,13 +236,16 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let place = &record.place;
         let known = self.outcome(place)?;
-        let keep = known.is_some_and(Kind::is_settled) && record.kind.is_settled();
+        let keep = known.is_some_and(Kind::is_settled);
         let change = self.db.unchecked_transaction()?;
         if !keep {
             let sql = "INSERT INTO outcome (mailbox, folder, uid_validity, uid, kind, reason,
                   username, message_id, received, first_seen, decided)
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)
-                ON CONFLICT DO UPDATE SET kind = excluded.kind, reason = excluded.reason,
+                ON CONFLICT DO UPDATE SET
+                  first_seen = CASE WHEN excluded.kind = 'undecided' AND kind <> 'undecided'
+                    THEN excluded.first_seen ELSE first_seen END,
+                  kind = excluded.kind, reason = excluded.reason,
                   username = excluded.username, decided = excluded.decided";
             self.db.prepare_cached(sql)?.execute(params![
                 place.mailbox,
@@ -257,13 +284,14 @@ impl Journal {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// How many mails wait for a person.
-    pub fn held(&self) -> Result<u32, JournalError> {
-        let sql = "SELECT count(*) FROM outcome WHERE kind = 'held'";
-        Ok(self
-            .db
-            .prepare_cached(sql)?
-            .query_row([], |row| row.get(0))?)
+    /// How many mails have this outcome. A folder that was numbered anew shows
+    /// its mails a second time, so only its present numbers count.
+    pub fn count(&self, kind: Kind) -> Result<u32, JournalError> {
+        let sql = "SELECT count(*) FROM outcome LEFT JOIN cursor USING (mailbox, folder)
+            WHERE kind = ?1
+              AND outcome.uid_validity = ifnull(cursor.uid_validity, outcome.uid_validity)";
+        let mut query = self.db.prepare_cached(sql)?;
+        Ok(query.query_row([kind.word()], |row| row.get(0))?)
     }
 }
 

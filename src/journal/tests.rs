@@ -43,7 +43,9 @@ fn outcome_and_cursor_are_there_after_a_restart() {
     let again = journal(folder.path());
     assert_eq!(again.cursor("ops", "INBOX").unwrap(), Some(cursor(7, 4)));
     assert_eq!(again.outcome(&held.place).unwrap(), Some(Kind::Held));
-    assert_eq!(again.held().unwrap(), 1);
+    assert_eq!(again.count(Kind::Held).unwrap(), 1);
+    again.move_cursor("ops", "INBOX", cursor(8, 1)).unwrap();
+    assert_eq!(again.count(Kind::Held).unwrap(), 0, "numbered anew");
     assert_eq!(again.cursor("ops", "Other").unwrap(), None);
 }
 
@@ -62,6 +64,23 @@ fn a_cursor_goes_back_only_with_another_uidvalidity() {
 }
 
 #[test]
+fn a_server_that_went_back_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    for uid in [3, 4] {
+        journal
+            .record(&record(uid, Kind::Updated), None, Timestamp::UNIX_EPOCH)
+            .unwrap();
+    }
+    journal.move_cursor("ops", "INBOX", cursor(7, 5)).unwrap();
+    journal.forget_from("ops", "INBOX", 7, 4).unwrap();
+    assert_eq!(journal.cursor("ops", "INBOX").unwrap(), None);
+    let place = |uid| record(uid, Kind::Updated).place;
+    assert_eq!(journal.outcome(&place(3)).unwrap(), Some(Kind::Updated));
+    assert_eq!(journal.outcome(&place(4)).unwrap(), None);
+}
+
+#[test]
 fn a_mail_looked_at_again_keeps_its_outcome_unless_it_was_open() {
     let folder = tempfile::tempdir().unwrap();
     let journal = journal(folder.path());
@@ -72,6 +91,8 @@ fn a_mail_looked_at_again_keeps_its_outcome_unless_it_was_open() {
         (Kind::Updated, Kind::Updated),
         (Kind::Duplicate, Kind::Updated),
         (Kind::Older, Kind::Updated),
+        (Kind::Held, Kind::Updated),
+        (Kind::Undecided, Kind::Updated),
     ] {
         journal.record(&record(1, given), None, now).unwrap();
         assert_eq!(
@@ -90,6 +111,15 @@ fn undecided_mails_remember_when_they_were_first_seen() {
     journal.record(&open, None, at(10)).unwrap();
     journal.record(&open, None, at(20)).unwrap();
     assert_eq!(journal.undecided("ops", "INBOX", 7).unwrap(), [(1, at(10))]);
+    // Held for long, and then undecided: its time begins then.
+    journal
+        .record(&record(2, Kind::Held), None, at(10))
+        .unwrap();
+    journal
+        .record(&record(2, Kind::Undecided), None, at(30))
+        .unwrap();
+    let open = journal.undecided("ops", "INBOX", 7).unwrap();
+    assert_eq!(open, [(1, at(10)), (2, at(30))]);
     assert!(journal.undecided("ops", "INBOX", 8).unwrap().is_empty());
 }
 

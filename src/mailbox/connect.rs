@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::MailboxError;
@@ -21,6 +21,9 @@ use super::error::clean;
 
 /// How long one step may take.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long one of a server's addresses may take to answer.
+const AN_ADDRESS: Duration = Duration::from_secs(8);
 
 /// How the line is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,8 +140,7 @@ pub(super) async fn line(server: &Server, roots: &Roots) -> Result<Box<dyn Line>
         port: server.port,
         source,
     };
-    let tcp = TcpStream::connect((server.host.as_str(), server.port));
-    let mut tcp = within("connect", tcp).await?.map_err(connect)?;
+    let mut tcp = tcp(server).await.map_err(connect)?;
     tcp.set_nodelay(true).map_err(connect)?;
     if server.security == Security::Plain {
         return Ok(Box::new(tcp));
@@ -157,6 +159,25 @@ pub(super) async fn line(server: &Server, roots: &Roots) -> Result<Box<dyn Line>
             source,
         })?;
     Ok(Box::new(tls))
+}
+
+/// Tries the server's addresses one after the other. Each has a deadline of its
+/// own, for one whose packets are dropped would use the time of them all up.
+async fn tcp(server: &Server) -> io::Result<TcpStream> {
+    let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
+    let looking_up = lookup_host((server.host.as_str(), server.port));
+    let addresses = tokio::time::timeout(DEADLINE, looking_up)
+        .await
+        .unwrap_or_else(|_| Err(timed_out()))?;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match tokio::time::timeout(AN_ADDRESS, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = timed_out(),
+        }
+    }
+    Err(last)
 }
 
 async fn within<T>(doing: &'static str, step: impl Future<Output = T>) -> Result<T, MailboxError> {

@@ -53,6 +53,9 @@ pub enum MailboxError {
         /// The response code (RFC 5530).
         code: Option<String>,
     },
+    /// The server hung up instead of answering the login.
+    #[error("the server hung up during the login")]
+    LoginDropped,
     /// The server cannot check logins now (RFC 5530, `UNAVAILABLE` and kin).
     #[error("the server cannot log anyone in at the moment [{0}]")]
     LoginUnavailable(String),
@@ -121,7 +124,7 @@ impl MailboxError {
     /// How the error is to be met.
     pub fn class(&self) -> Class {
         match self {
-            Self::LoginRefused { .. } => Class::Login,
+            Self::LoginRefused { .. } | Self::LoginDropped => Class::Login,
             Self::CaFile { .. }
             | Self::HostName(_)
             | Self::NoStartTls
@@ -156,6 +159,7 @@ impl MailboxError {
             Self::NoFolder(_) => "mailbox-folder-missing",
             Self::NotImap(_)
             | Self::LoginUnavailable(_)
+            | Self::LoginDropped
             | Self::Refused { .. }
             | Self::Bye(_)
             | Self::Lost(_)
@@ -187,6 +191,7 @@ impl MailboxError {
             Self::Unsendable => "set a password without line ends",
             Self::NoFolder(_) => "see `folders` of the mailbox; names are case-sensitive",
             Self::LoginUnavailable(_)
+            | Self::LoginDropped
             | Self::Refused { .. }
             | Self::Bye(_)
             | Self::Lost(_)
@@ -194,7 +199,9 @@ impl MailboxError {
             | Self::Deadline(_)
             | Self::Excess(_)
             | Self::Unparsable(_)
-            | Self::Lacking { .. } => "it is tried again by itself; see the server if it stays",
+            | Self::Lacking { .. } => {
+                "the daemon tries again by itself; see the server if it stays so"
+            }
         }
     }
 

@@ -4,11 +4,13 @@
 //! Narrowing goes from cheap to dear: a SEARCH by sender, subject and date
 //! where there is much to look through, then the `From` and `Subject` fields,
 //! then the size, then the mail itself. Where the server refuses to search,
-//! the fields of every mail are looked at.
+//! the fields of every mail are looked at. Every UID that is asked for is
+//! accounted for: it came, or it is gone.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
 
-use jiff::civil;
+use jiff::{Timestamp, civil};
 
 use super::MailboxError;
 use super::session::{Folder, Head, Session};
@@ -19,8 +21,8 @@ const WINDOW: usize = 500;
 /// With fewer mails to look at, SEARCH is a round trip more and not less.
 const WORTH_A_SEARCH: u32 = 200;
 
-/// How many UIDs one SEARCH covers at first; it grows while little is found,
-/// so that an answer stays a line of bearable length.
+/// How many UIDs one SEARCH covers at first. If all of them match, the answer
+/// is still a line that the guard lets pass.
 const SEARCH_WINDOW: u32 = 20_000;
 
 /// Decides by the `From` and `Subject` fields whether a mail could be a notice.
@@ -52,6 +54,11 @@ pub struct Scope {
 pub enum Step {
     /// A mail that could be a notice.
     Mail(Found),
+    /// A mail that was to be looked at again, and is there no more.
+    Gone {
+        /// Its UID.
+        uid: u32,
+    },
     /// Everything below this UID has been handed out.
     Seen {
         /// The first UID that has not been looked at.
@@ -62,8 +69,10 @@ pub enum Step {
 /// A mail that could be a notice.
 #[derive(Debug)]
 pub struct Found {
-    /// UID, size, INTERNALDATE and fields.
+    /// UID, size and fields.
     pub head: Head,
+    /// INTERNALDATE.
+    pub received: Timestamp,
     /// The whole of it; `None` where it is too large to be fetched.
     pub raw: Option<Vec<u8>>,
 }
@@ -71,62 +80,72 @@ pub struct Found {
 /// A look, made step by step, so that the caller can make each mail's outcome
 /// durable before the next.
 pub struct Look {
-    plan: Plan,
+    way: Way,
+    /// UIDs whose fields are yet to be looked at, and up to where they cover
+    /// the folder.
+    listed: VecDeque<u32>,
+    covered: Option<u32>,
+    /// What is ready to be handed out, in this order.
     heads: VecDeque<Head>,
-    /// What is to be told when `heads` are done.
+    gone: VecDeque<u32>,
     seen: Option<u32>,
     looked_at: usize,
     of: usize,
 }
 
-enum Plan {
-    /// Not yet listed: from this UID to the end.
-    New {
-        scope: Scope,
-        folder: Option<Folder>,
-    },
-    /// These UIDs, and the UID after the last one that is covered by them.
-    Listed { uids: VecDeque<u32>, end: u32 },
-    /// Nothing is left.
+/// How the rest is found.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By what EXAMINE said of the folder.
+    Through { folder: Folder, scope: Scope },
+    /// By SEARCH, from `scope.first` on, so many UIDs at a time.
+    Search { scope: Scope, end: u32, size: u32 },
+    /// From this UID on, whatever is there.
+    News { first: u32 },
+    /// These mails and no others, whatever their fields.
+    Again,
+    /// Nothing is left to be found.
     Done,
 }
 
 impl Look {
     /// A look through a folder that was just opened.
     pub fn through(folder: Folder, scope: Scope) -> Self {
-        Self::new(Plan::New {
-            scope,
-            folder: Some(folder),
+        let first = scope.first.max(1);
+        Self::new(Way::Through {
+            folder,
+            scope: Scope { first, ..scope },
         })
     }
 
     /// A look at what was announced in a folder that is open.
     pub fn at_news(first: u32) -> Self {
-        Self::new(Plan::New {
-            scope: Scope { first, since: None },
-            folder: None,
+        Self::new(Way::News {
+            first: first.max(1),
         })
     }
 
     /// A look at these mails again.
     pub fn again_at(uids: impl IntoIterator<Item = u32>) -> Self {
-        let uids: VecDeque<u32> = uids.into_iter().collect();
-        let mut look = Self::new(Plan::Listed { uids, end: 0 });
-        look.count();
+        let mut look = Self::new(Way::Again);
+        look.list(uids, None);
         look
     }
 
-    fn new(plan: Plan) -> Self {
+    fn new(way: Way) -> Self {
         Self {
-            plan,
+            way,
+            listed: VecDeque::new(),
+            covered: None,
             heads: VecDeque::new(),
+            gone: VecDeque::new(),
             seen: None,
             looked_at: 0,
             of: 0,
         }
     }
 
-    /// How many mails were looked at, of how many that will be.
+    /// How many mails were looked at, of how many as far as is known.
     pub fn progress(&self) -> (usize, usize) {
         (self.looked_at, self.of)
     }
@@ -139,135 +158,191 @@ impl Look {
     ) -> Result<Option<Step>, MailboxError> {
         loop {
             while let Some(head) = self.heads.pop_front() {
-                if head.size > wanted.max_size {
-                    return Ok(Some(Step::Mail(Found { head, raw: None })));
+                if let Some(found) = fetch(session, wanted, head).await? {
+                    return Ok(Some(Step::Mail(found)));
                 }
-                // A mail that is gone meanwhile has no outcome.
-                if let Some(raw) = session.body(head.uid).await? {
-                    let raw = Some(raw);
-                    return Ok(Some(Step::Mail(Found { head, raw })));
-                }
+            }
+            if let Some(uid) = self.gone.pop_front() {
+                return Ok(Some(Step::Gone { uid }));
             }
             if let Some(next_uid) = self.seen.take() {
                 return Ok(Some(Step::Seen { next_uid }));
             }
-            match &mut self.plan {
-                Plan::Done => return Ok(None),
-                Plan::New { scope, folder } => {
-                    let (scope, folder) = (*scope, *folder);
-                    self.begin(session, wanted, scope, folder).await?;
+            if !self.listed.is_empty() {
+                self.window(session, wanted).await?;
+                continue;
+            }
+            match self.way {
+                Way::Done => return Ok(None),
+                Way::Again => self.way = Way::Done,
+                Way::News { first } => {
+                    self.way = Way::Done;
+                    self.news(session, wanted, first).await?;
                 }
-                Plan::Listed { uids, end } => {
-                    let end = *end;
-                    let window: Vec<u32> = uids.drain(..uids.len().min(WINDOW)).collect();
-                    let next_uid = if uids.is_empty() {
-                        self.plan = Plan::Done;
-                        end
-                    } else {
-                        window.last().map_or(end, |last| last.saturating_add(1))
-                    };
-                    self.window(session, wanted, &window).await?;
-                    self.seen = (next_uid > 0).then_some(next_uid);
+                Way::Through { folder, scope } => {
+                    self.way = Way::Done;
+                    self.begin(session, folder, scope).await?;
+                }
+                Way::Search { scope, end, size } => {
+                    self.way = Way::Done;
+                    self.search(session, wanted, scope, end, size).await?;
                 }
             }
         }
     }
 
-    /// Chooses how to look: at the fields at once where there is little, else
-    /// by a list of UIDs.
+    /// Chooses how to look: by a list where there is little, else by SEARCH.
     async fn begin(
+        &mut self,
+        session: &mut Session,
+        folder: Folder,
+        scope: Scope,
+    ) -> Result<(), MailboxError> {
+        let first = scope.first;
+        let Some(end) = folder.uid_next else {
+            return self.list_from(session, first).await;
+        };
+        if folder.exists == 0 || end <= first {
+            self.seen = (end > first).then_some(end);
+            return Ok(());
+        }
+        let few = folder.exists <= WORTH_A_SEARCH || end.saturating_sub(first) <= WORTH_A_SEARCH;
+        if few && scope.since.is_none() {
+            return self.list_all(session, first, end).await;
+        }
+        self.way = Way::Search {
+            scope,
+            end,
+            size: SEARCH_WINDOW,
+        };
+        Ok(())
+    }
+
+    /// Lets the server narrow one window of UIDs. Where it refuses, every mail
+    /// is looked at: a day that is too early costs time, a mail that is missed
+    /// costs more.
+    async fn search(
         &mut self,
         session: &mut Session,
         wanted: &Wanted,
         scope: Scope,
-        folder: Option<Folder>,
+        end: u32,
+        size: u32,
     ) -> Result<(), MailboxError> {
-        let first = scope.first.max(1);
-        let end = folder.and_then(|folder| folder.uid_next);
-        if folder.is_some_and(|f| f.exists == 0) || end.is_some_and(|end| end <= first) {
-            self.plan = Plan::Done;
-            self.seen = end.filter(|end| *end > first);
+        let first = scope.first;
+        if first >= end {
             return Ok(());
         }
-        let few = folder.is_none_or(|folder| {
-            folder.exists <= WORTH_A_SEARCH
-                || end.is_some_and(|end| end.saturating_sub(first) <= WORTH_A_SEARCH)
-        });
-        if few && scope.since.is_none() {
-            self.plan = Plan::Done;
-            return self.fields_from(session, wanted, first, end).await;
-        }
-        let (uids, end) = if let Some(end) = end {
-            match search(session, wanted, scope, end).await? {
-                Some(uids) => (uids, end),
-                None => (list(session, scope, end).await?, end),
-            }
-        } else {
-            let mut uids = session.uids(&format!("{first}:*")).await?;
-            uids.retain(|uid| *uid >= first);
-            let end = uids.last().map_or(first, |last| last.saturating_add(1));
-            (uids, end)
+        let behind = first.saturating_add(size).min(end);
+        let keys = keys(wanted, scope.since);
+        let range = format!("UID {first}:{} {keys}", behind.saturating_sub(1));
+        let begun = Instant::now();
+        let Some(uids) = session.search(&range).await? else {
+            tracing::debug!(
+                event = "mailbox.search-refused",
+                "the server refuses to search; the headers of every mail are looked at"
+            );
+            return self.list_all(session, first, end).await;
         };
-        self.plan = Plan::Listed {
-            uids: uids.into(),
+        // Sparse UIDs are passed over quickly; a slow server is not asked for more.
+        let easy = uids.len() < WINDOW && begun.elapsed() < Duration::from_secs(2);
+        self.list(
+            uids.into_iter().filter(|uid| (first..behind).contains(uid)),
+            Some(behind),
+        );
+        self.way = Way::Search {
+            scope: Scope {
+                first: behind,
+                ..scope
+            },
             end,
+            size: if easy { size.saturating_mul(4) } else { size },
         };
-        self.count();
         Ok(())
     }
 
-    fn count(&mut self) {
-        if let Plan::Listed { uids, .. } = &self.plan {
-            self.of = uids.len();
+    /// All mails from `first` to before `end`.
+    async fn list_all(
+        &mut self,
+        session: &mut Session,
+        first: u32,
+        end: u32,
+    ) -> Result<(), MailboxError> {
+        let range = format!("{first}:{}", end.saturating_sub(1));
+        let uids = session.uids(&range).await?;
+        self.list(
+            uids.into_iter().filter(|uid| (first..end).contains(uid)),
+            Some(end),
+        );
+        Ok(())
+    }
+
+    /// All mails from `first` on. `first:*` names the last mail even where it
+    /// is below `first` (RFC 3501, section 6.4.8).
+    async fn list_from(&mut self, session: &mut Session, first: u32) -> Result<(), MailboxError> {
+        if session.exists() == 0 {
+            return Ok(());
+        }
+        let mut uids = session.uids(&format!("{first}:*")).await?;
+        uids.retain(|uid| *uid >= first);
+        let behind = uids.last().map(|last| last.saturating_add(1));
+        self.list(uids, behind);
+        Ok(())
+    }
+
+    fn list(&mut self, uids: impl IntoIterator<Item = u32>, covered: Option<u32>) {
+        self.listed.extend(uids);
+        self.of = self.of.saturating_add(self.listed.len());
+        self.covered = covered;
+        if self.listed.is_empty() {
+            self.seen = self.covered.take();
         }
     }
 
-    /// The fields of everything from `first` on. `first:*` names the last mail
-    /// even where it is below `first` (RFC 3501, section 6.4.8).
-    async fn fields_from(
+    /// The fields of what is new, in one round trip. Sequence numbers have no
+    /// gaps, so they tell whether an answer is missing; then it is done the
+    /// careful way.
+    async fn news(
         &mut self,
         session: &mut Session,
         wanted: &Wanted,
         first: u32,
-        end: Option<u32>,
     ) -> Result<(), MailboxError> {
-        let mut next_uid = end.unwrap_or(first);
-        let mut looked_at = 0_usize;
+        let exists = session.exists();
+        if exists == 0 {
+            return Ok(());
+        }
         let mut heads = Vec::new();
         session
-            .heads(&format!("{first}:*"), |head| {
-                if head.uid >= first {
-                    looked_at = looked_at.saturating_add(1);
-                    next_uid = next_uid.max(head.uid.saturating_add(1));
-                    if (wanted.fields)(&head.fields) {
-                        heads.push(head);
-                    }
-                }
-            })
+            .heads(&format!("{first}:*"), |head| heads.push(head))
             .await?;
-        self.take(heads);
-        self.looked_at = looked_at;
-        self.of = looked_at;
-        self.seen = (next_uid > first).then_some(next_uid);
+        heads.sort_by_key(|head| head.uid);
+        heads.dedup_by_key(|head| head.uid);
+        let reaches_the_end = heads.last().is_some_and(|last| last.sequence >= exists);
+        heads.retain(|head| head.uid >= first);
+        let has_no_gap = heads.windows(2).all(|pair| match pair {
+            [one, next] => one.sequence.checked_add(1) == Some(next.sequence),
+            _ => true,
+        });
+        if !(reaches_the_end && has_no_gap) {
+            return self.list_from(session, first).await;
+        }
+        self.looked_at = heads.len();
+        self.of = heads.len();
+        self.seen = heads.last().map(|last| last.uid.saturating_add(1));
+        self.take(heads, wanted);
         Ok(())
     }
 
-    /// The fields of the mails with these UIDs, each of which must be
+    /// The fields of the next window of the list. Each mail of it must be
     /// accounted for: it came, or it is gone.
-    async fn window(
-        &mut self,
-        session: &mut Session,
-        wanted: &Wanted,
-        uids: &[u32],
-    ) -> Result<(), MailboxError> {
-        if uids.is_empty() {
-            return Ok(());
-        }
+    async fn window(&mut self, session: &mut Session, wanted: &Wanted) -> Result<(), MailboxError> {
+        let uids: Vec<u32> = self.listed.drain(..self.listed.len().min(WINDOW)).collect();
         let mut missing: BTreeSet<u32> = uids.iter().copied().collect();
         let mut heads = Vec::new();
         session
-            .heads(&set(uids), |head| {
-                if missing.remove(&head.uid) && (wanted.fields)(&head.fields) {
+            .heads(&set(&uids), |head| {
+                if missing.remove(&head.uid) {
                     heads.push(head);
                 }
             })
@@ -280,48 +355,53 @@ impl Look {
                     what: "mails that are there",
                 });
             }
+            if matches!(self.way, Way::Again) {
+                self.gone.extend(missing);
+            }
         }
-        self.take(heads);
         self.looked_at = self.looked_at.saturating_add(uids.len());
+        heads.sort_by_key(|head| head.uid);
+        self.take(heads, wanted);
+        self.seen = if self.listed.is_empty() {
+            self.covered.take()
+        } else {
+            self.covered
+                .and(uids.last().map(|last| last.saturating_add(1)))
+        };
         Ok(())
     }
 
-    fn take(&mut self, mut heads: Vec<Head>) {
-        heads.sort_by_key(|head| head.uid);
-        heads.dedup_by_key(|head| head.uid);
+    fn take(&mut self, mut heads: Vec<Head>, wanted: &Wanted) {
+        if !matches!(self.way, Way::Again) {
+            heads.retain(|head| (wanted.fields)(&head.fields));
+        }
         self.heads.extend(heads);
     }
 }
 
-/// Lets the server narrow, over windows of UIDs; `None` where it refuses.
-async fn search(
+/// The whole of a mail; `None` where it is gone meanwhile, and so has no outcome.
+async fn fetch(
     session: &mut Session,
     wanted: &Wanted,
-    scope: Scope,
-    end: u32,
-) -> Result<Option<Vec<u32>>, MailboxError> {
-    let keys = keys(wanted, scope.since);
-    let mut found = Vec::new();
-    let (mut first, mut size) = (scope.first.max(1), SEARCH_WINDOW);
-    while first < end {
-        let last = first.saturating_add(size).min(end).saturating_sub(1);
-        let Some(uids) = session
-            .search(&format!("UID {first}:{last} {keys}"))
-            .await?
-        else {
-            tracing::debug!(
-                event = "mailbox.search-refused",
-                "the server refuses to search; the headers of every mail are looked at"
-            );
-            return Ok(None);
-        };
-        if uids.len() < WINDOW {
-            size = size.saturating_mul(4);
+    head: Head,
+) -> Result<Option<Found>, MailboxError> {
+    let received = head.received.ok_or(MailboxError::Lacking {
+        doing: "FETCH",
+        what: "INTERNALDATE",
+    })?;
+    let raw = if head.size > wanted.max_size {
+        None
+    } else {
+        match session.body(head.uid).await? {
+            Some(raw) => Some(raw),
+            None => return Ok(None),
         }
-        found.extend(uids.into_iter().filter(|uid| (first..=last).contains(uid)));
-        first = last.saturating_add(1);
-    }
-    Ok(Some(found))
+    };
+    Ok(Some(Found {
+        head,
+        received,
+        raw,
+    }))
 }
 
 /// `SINCE 1-Jan-2026 OR SUBJECT "…" OR FROM "…" FROM "…"`
@@ -349,16 +429,6 @@ fn keys(wanted: &Wanted, since: Option<civil::Date>) -> String {
 
 fn imap_day(day: civil::Date) -> String {
     day.strftime("%-d-%b-%Y").to_string()
-}
-
-/// All UIDs in scope, where the server does not search. A day that is too
-/// early costs time; a mail that is missed costs more, so `since` is left out.
-async fn list(session: &mut Session, scope: Scope, end: u32) -> Result<Vec<u32>, MailboxError> {
-    let first = scope.first.max(1);
-    let uids = session
-        .uids(&format!("{first}:{}", end.saturating_sub(1)))
-        .await?;
-    Ok(uids.into_iter().filter(|uid| *uid >= first).collect())
 }
 
 /// `1,2,3,7` as `1:3,7` (RFC 3501, section 9, `sequence-set`).

@@ -14,6 +14,7 @@
 )]
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use async_imap::Client;
@@ -22,6 +23,7 @@ use async_imap::imap_proto::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -40,9 +42,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(600);
 /// How long the server may take to end IDLE.
 const DONE: Duration = Duration::from_secs(15);
-/// The longest IDLE, however much the server says meanwhile: it may hang up
-/// on a client that has said nothing for half an hour (RFC 2177).
-const MAX_IDLE: Duration = Duration::from_secs(25 * 60);
+/// An IDLE that a server ends sooner is none.
+const SHORTEST_IDLE: Duration = Duration::from_secs(1);
 /// How much of a mail's headers is looked at before it is fetched, in bytes.
 const HEAD: usize = 16 * 1024;
 
@@ -73,12 +74,14 @@ pub struct Folder {
 /// What is looked at before a mail is fetched.
 #[derive(Clone, Debug)]
 pub struct Head {
+    /// Its sequence number: the mails of a folder are 1 to EXISTS.
+    pub sequence: u32,
     /// Its UID.
     pub uid: u32,
     /// Its size in bytes, as the server counts.
     pub size: u32,
-    /// INTERNALDATE: when the server received it.
-    pub received: Timestamp,
+    /// INTERNALDATE: when the server received it; `None` where it cannot be read.
+    pub received: Option<Timestamp>,
     /// Its `From` and `Subject` fields.
     pub fields: Vec<u8>,
 }
@@ -134,6 +137,28 @@ impl Session {
     /// Logs in with a password: AUTHENTICATE PLAIN (RFC 4616) where the server
     /// has it, LOGIN otherwise.
     pub async fn log_in(&mut self, user: &str, password: &Secret) -> Result<(), MailboxError> {
+        match self.authenticate(user, password).await {
+            // Some servers refuse by hanging up, and trying again at once
+            // would be hammering.
+            Err(MailboxError::Bye(_) | MailboxError::Lost(_)) => Err(MailboxError::LoginDropped),
+            other => other,
+        }?;
+        if self.capabilities.is_empty() {
+            self.command("CAPABILITY", "CAPABILITY", |_| {}).await?;
+        }
+        if self.can("ID") {
+            // RFC 2971: an operator who reads the server's log sees who this is.
+            let line = concat!(
+                r#"ID ("name" "tokenwatch" "version" ""#,
+                env!("CARGO_PKG_VERSION"),
+                r#"")"#
+            );
+            self.command("ID", line, |_| {}).await?;
+        }
+        Ok(())
+    }
+
+    async fn authenticate(&mut self, user: &str, password: &Secret) -> Result<(), MailboxError> {
         const DOING: &str = "the login";
         if [user, password.expose()].iter().any(|s| s.contains('\0')) {
             return Err(MailboxError::Unsendable);
@@ -161,22 +186,9 @@ impl Session {
         };
         self.capabilities.clear();
         match self.until_done(DOING, &tag, |_| {}).await? {
-            Answer::Ok => {}
-            Answer::Refused(words) => return Err(login_error(&words)),
+            Answer::Ok => Ok(()),
+            Answer::Refused(words) => Err(login_error(&words)),
         }
-        if self.capabilities.is_empty() {
-            self.command("CAPABILITY", "CAPABILITY", |_| {}).await?;
-        }
-        if self.can("ID") {
-            // RFC 2971: an operator who reads the server's log sees who this is.
-            let line = concat!(
-                r#"ID ("name" "tokenwatch" "version" ""#,
-                env!("CARGO_PKG_VERSION"),
-                r#"")"#
-            );
-            self.command("ID", line, |_| {}).await?;
-        }
-        Ok(())
     }
 
     /// Whether the server pushes news (RFC 2177).
@@ -272,8 +284,8 @@ impl Session {
         );
         let mut lacking = None;
         self.command("FETCH", &line, |response| {
-            if let Response::Fetch(_, items) = response {
-                match head(items) {
+            if let Response::Fetch(sequence, items) = response {
+                match head(*sequence, items) {
                     Some(Ok(head)) => each(head),
                     Some(Err(what)) => lacking = Some(what),
                     // News of a flag, which nobody asked for.
@@ -321,14 +333,20 @@ impl Session {
         Ok(body)
     }
 
-    /// Asks a server without IDLE whether there is news.
-    pub async fn poll(&mut self) -> Result<bool, MailboxError> {
+    /// Lets a server without IDLE tell its news.
+    pub async fn poll(&mut self) -> Result<(), MailboxError> {
         self.command("NOOP", "NOOP", |_| {}).await?;
-        Ok(std::mem::take(&mut self.news))
+        self.news = false;
+        Ok(())
     }
 
-    /// Waits for news, at most for `renew` since the server's last word
-    /// (RFC 2177). `Ok(None)`: the server refuses IDLE.
+    /// How many mails the folder has, as far as the server has said.
+    pub fn exists(&self) -> u32 {
+        self.exists
+    }
+
+    /// Waits for news, at most for `renew` (RFC 2177). `Ok(None)`: the server
+    /// refuses IDLE.
     pub async fn idle(&mut self, renew: Duration) -> Result<Option<Wake>, MailboxError> {
         const DOING: &str = "IDLE";
         // Announced during an earlier command: there is nothing to wait for.
@@ -340,13 +358,16 @@ impl Session {
             return Ok(None);
         }
         let begun = Instant::now();
-        // What comes between IDLE and `+` is noted like everything else, and
-        // each word of the server's starts the time anew.
+        // What comes between IDLE and `+` is noted like everything else.
         while !self.news {
-            let patience = renew.min(MAX_IDLE.saturating_sub(begun.elapsed()));
+            let patience = renew.saturating_sub(begun.elapsed());
             match self.hear(DOING, patience, &tag, |_| {}).await {
                 Ok(Heard::Untagged | Heard::Continue) => {}
-                // The server has ended IDLE by itself.
+                // The server has ended IDLE by itself. Some do so at once,
+                // always: that is no IDLE, and would be a busy loop.
+                Ok(Heard::Done(_)) if begun.elapsed() < SHORTEST_IDLE && !self.news => {
+                    return Ok(None);
+                }
                 Ok(Heard::Done(_)) => return Ok(Some(self.wake())),
                 Err(MailboxError::Deadline(_)) => break,
                 Err(error) => return Err(error),
@@ -455,8 +476,10 @@ impl Session {
         doing: &'static str,
         tag: &str,
     ) -> Result<Option<String>, MailboxError> {
+        let begun = Instant::now();
         loop {
-            match self.hear(doing, SILENCE, tag, |_| {}).await? {
+            let left = SILENCE.saturating_sub(begun.elapsed());
+            match self.hear(doing, left, tag, |_| {}).await? {
                 Heard::Untagged => {}
                 Heard::Continue => return Ok(None),
                 Heard::Done(Answer::Refused(words)) => return Ok(Some(words)),
@@ -474,9 +497,12 @@ impl Session {
         tag: &str,
         mut each: impl FnMut(&Response<'_>),
     ) -> Result<Heard, MailboxError> {
-        let response = tokio::time::timeout(patience, self.client.read_response())
+        // The parser panics at some answers, such as `INTERNALDATE NIL`.
+        let reading = AssertUnwindSafe(self.client.read_response()).catch_unwind();
+        let response = tokio::time::timeout(patience, reading)
             .await
             .map_err(|_| MailboxError::Deadline(doing))?
+            .map_err(|_| MailboxError::Unparsable(doing))?
             .map_err(|error| MailboxError::from_stream(doing, error))?
             .ok_or(MailboxError::Lost(doing))?;
         self.note(response.parsed());

@@ -102,15 +102,21 @@ pub(super) fn uid_of(items: &[AttributeValue<'_>]) -> Option<u32> {
 
 /// `None` where these items are no head at all, an error where a part of it is
 /// missing.
-pub(super) fn head(items: &[AttributeValue<'_>]) -> Option<Result<Head, &'static str>> {
+pub(super) fn head(
+    sequence: u32,
+    items: &[AttributeValue<'_>],
+) -> Option<Result<Head, &'static str>> {
     let fields = items.iter().find_map(|item| match item {
         AttributeValue::BodySection {
             section: Some(SectionPath::Full(MessageSection::Header)),
             data,
             ..
-        } => Some(data.as_deref().unwrap_or_default()),
+        } => Some(data.as_deref()),
         _ => None,
     })?;
+    let Some(fields) = fields else {
+        return Some(Err("the header fields"));
+    };
     let Some(uid) = uid_of(items) else {
         return Some(Err("UID"));
     };
@@ -125,10 +131,8 @@ pub(super) fn head(items: &[AttributeValue<'_>]) -> Option<Result<Head, &'static
         AttributeValue::InternalDate(text) => internal_date(text),
         _ => None,
     });
-    let Some(received) = received else {
-        return Some(Err("INTERNALDATE"));
-    };
     Some(Ok(Head {
+        sequence,
         uid,
         size,
         received,

@@ -35,7 +35,8 @@ const MAX_CACHED: usize = 128;
 /// Where DKIM keys come from: the DNS, through a cache.
 #[derive(Clone)]
 pub struct Keys {
-    resolver: Arc<MessageAuthenticator>,
+    servers: Arc<[SocketAddr]>,
+    resolver: Arc<Mutex<Arc<MessageAuthenticator>>>,
     cache: Arc<Cache>,
 }
 
@@ -53,34 +54,34 @@ pub enum KeysError {
 impl Keys {
     /// A resolver that asks `servers`, or the system's where there are none.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, KeysError> {
-        let (config, mut options) = if servers.is_empty() {
-            read_system_conf().map_err(KeysError::SystemConfiguration)?
-        } else {
-            let servers = servers.iter().map(|address| {
-                let mut server = NameServerConfig::udp_and_tcp(address.ip());
-                for connection in &mut server.connections {
-                    connection.port = address.port();
-                }
-                server
-            });
-            (
-                ResolverConfig::from_parts(None, Vec::new(), servers.collect()),
-                ResolverOpts::default(),
-            )
-        };
-        options.timeout = Duration::from_secs(4);
-        options.attempts = 2;
         Ok(Self {
-            resolver: Arc::new(
-                MessageAuthenticator::new(config, options).map_err(KeysError::Start)?,
-            ),
+            resolver: Arc::new(Mutex::new(resolver(servers)?)),
+            servers: servers.into(),
             cache: Arc::default(),
         })
     }
 
+    fn resolver(&self) -> Arc<MessageAuthenticator> {
+        let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&resolver)
+    }
+
+    /// After a failure: the system's resolvers may be others by now, and they
+    /// were read when this began.
+    fn renew(&self) {
+        match resolver(&self.servers) {
+            Ok(fresh) => {
+                *self.resolver.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+            }
+            Err(error) => {
+                tracing::debug!(event = "dns.renew", %error, "the resolver stays as it is");
+            }
+        }
+    }
+
     /// Whether the DNS answers at all: a name that need not exist is asked for.
     pub async fn probe(&self, name: &str) -> Result<(), String> {
-        match tokio::time::timeout(DEADLINE, self.resolver.txt_raw_lookup(name)).await {
+        match tokio::time::timeout(DEADLINE, self.resolver().txt_raw_lookup(name)).await {
             Ok(Ok(_) | Err(mail_auth::Error::Dns(mail_auth::DnsError::RecordNotFound(_)))) => {
                 Ok(())
             }
@@ -88,6 +89,29 @@ impl Keys {
             Err(_) => Err("no answer in time".to_owned()),
         }
     }
+}
+
+fn resolver(servers: &[SocketAddr]) -> Result<Arc<MessageAuthenticator>, KeysError> {
+    let (config, mut options) = if servers.is_empty() {
+        read_system_conf().map_err(KeysError::SystemConfiguration)?
+    } else {
+        let servers = servers.iter().map(|address| {
+            let mut server = NameServerConfig::udp_and_tcp(address.ip());
+            for connection in &mut server.connections {
+                connection.port = address.port();
+            }
+            server
+        });
+        (
+            ResolverConfig::from_parts(None, Vec::new(), servers.collect()),
+            ResolverOpts::default(),
+        )
+    };
+    options.timeout = Duration::from_secs(4);
+    options.attempts = 2;
+    MessageAuthenticator::new(config, options)
+        .map(Arc::new)
+        .map_err(KeysError::Start)
 }
 
 /// What the signatures say.
@@ -125,8 +149,9 @@ pub(super) async fn verify(
         return Answer::NoSignature;
     }
     let parameters = Parameters::new(&message).with_txt_cache(keys.cache.as_ref());
-    let Ok(outputs) = tokio::time::timeout(DEADLINE, keys.resolver.verify_dkim(parameters)).await
-    else {
+    let resolver = keys.resolver();
+    let Ok(outputs) = tokio::time::timeout(DEADLINE, resolver.verify_dkim(parameters)).await else {
+        keys.renew();
         return undecided("no answer in time");
     };
     let outputs: Vec<&DkimOutput<'_>> = outputs
@@ -151,7 +176,10 @@ pub(super) async fn verify(
     for output in outputs {
         match output.result() {
             // A failure that may pass away outweighs one that will not.
-            DkimResult::TempError(error) => return undecided(&error.to_string()),
+            DkimResult::TempError(error) => {
+                keys.renew();
+                return undecided(&error.to_string());
+            }
             DkimResult::Fail(error) | DkimResult::Neutral(error) | DkimResult::PermError(error) => {
                 why = error.to_string();
             }

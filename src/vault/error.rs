@@ -150,7 +150,9 @@ impl FileError {
             Self::KeyMissing(_) | Self::WrongKey(_) | Self::KeyMalformed(_) => {
                 "put the right key back from your backup; without it the vault cannot be opened"
             }
-            Self::Damaged(_) => "put vault and key back from the same backup",
+            Self::Damaged(_) => {
+                "put vault and key back from the same backup, and then run `tokenwatch resync --since all`"
+            }
             Self::Insecure { .. } => "run `chmod 600` on it, and think about who has read it",
             Self::TooLarge(_) => "this is no vault: see what `path` in [vault] points to",
             Self::NewerFormat(_) => "install the newer tokenwatch again",

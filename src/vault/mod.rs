@@ -168,7 +168,14 @@ impl Vault {
             Ok(result) => result,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 self.stuck.store(true, Ordering::Release);
-                Err(VaultError::TimedOut)
+                // It may have come in between, and then nobody clears the mark.
+                match result.try_recv() {
+                    Ok(late) => {
+                        self.stuck.store(false, Ordering::Release);
+                        late
+                    }
+                    Err(_) => Err(VaultError::TimedOut),
+                }
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(VaultError::Stopped),
         }

@@ -14,7 +14,7 @@ fn configure(machine: &Machine, port: u16) {
         "state-dir = \"STATE\"\n[trust]\nreceivers = [\"{RECEIVER}\"]\n\
          [[account]]\nusername = \"{USER}\"\n\
          [[mailbox]]\nname = \"ops\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\n\
-         user = \"ops@example.com\"\n"
+         user = \"ops@example.com\"\npoll = \"1s\"\n"
     ));
 }
 
@@ -61,6 +61,7 @@ async fn every_fault_is_named_and_no_mail_is_passed_over() {
     good.deliver(&TokenMail::new(USER, &token(1), Timestamp::now()).bytes());
     let long = format!("* SEARCH{}", " 1".repeat(200_000));
     let nested = format!("* 1 FETCH (UID 1 X {}", "(".repeat(500));
+    let hidden = format!("* 1 FETCH (X a\" BODYSTRUCTURE {}", "(".repeat(500));
     let faults = [
         (
             "LOGIN",
@@ -74,7 +75,8 @@ async fn every_fault_is_named_and_no_mail_is_passed_over() {
             69,
             "[UNAVAILABLE]",
         ),
-        ("LOGIN", "", 69, "lost during the login"),
+        ("LOGIN", "", 69, "hung up during the login"),
+        ("LOGIN", "* BYE go away\r\n", 69, "hung up during the login"),
         (
             "EXAMINE",
             "TAG NO [NONEXISTENT] no\r\n",
@@ -123,6 +125,19 @@ async fn every_fault_is_named_and_no_mail_is_passed_over() {
             "* 1 FETCH (UID 1 BODY[] {900}\r\nFrom: supp",
             69,
             "lost during FETCH",
+        ),
+        (
+            "RFC822.SIZE",
+            "* 1 FETCH (UID 1 INTERNALDATE NIL)\r\n",
+            65,
+            "cannot be understood",
+        ),
+        ("RFC822.SIZE", &hidden, 65, "nested deeper"),
+        (
+            "SEARCH",
+            "* OK [BADCHARSET ({500000000}\r\n",
+            65,
+            "literal is larger",
         ),
         (
             "BODY.PEEK[])",
