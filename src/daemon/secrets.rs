@@ -189,6 +189,14 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_goes_on_is_ended() {
+        let begun = Instant::now();
+        let hangs = argv(&["sh", "-c", "echo x; exec >&-; sleep 60"]);
+        assert!(matches!(command(&hangs), Err(SecretError::Command(_))));
+        assert!(begun.elapsed() < DEADLINE * 2);
+    }
+
+    #[test]
     fn one_line_end_is_no_part_of_a_secret() {
         for (text, secret) in [
             ("a b\n", Some("a b")),

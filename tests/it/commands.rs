@@ -310,3 +310,61 @@ fn curl_can_ask_for_health_and_metrics() {
     let mode = std::fs::metadata(machine.state_dir().join("control.sock")).unwrap();
     assert_eq!(mode.permissions().mode() & 0o777, 0o660);
 }
+
+#[test]
+fn two_configurations_for_one_daemon_are_noticed() {
+    let machine = Machine::new(&basic());
+    let runtime = machine.folder.path().join("run");
+    let mut daemon = machine.command(&["--log-format", "json", "run"]);
+    daemon.env("XDG_RUNTIME_DIR", &runtime);
+    let daemon = crate::process::Daemon::start(daemon);
+    daemon.wait_for("daemon.ready", |_| true);
+    let ask = |state: &str| {
+        machine.configure(&basic().replace("state-dir = \"STATE\"\n", state));
+        let mut command = machine.command(&["secret", "list"]);
+        let output = command.env("XDG_RUNTIME_DIR", &runtime).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    // Without state-dir the home folder's is meant, where no vault is.
+    let (code, said) = ask("");
+    assert_eq!(code, Some(78), "{said}");
+    assert!(
+        said.contains("has its state in") && said.contains("state-dir"),
+        "{said}"
+    );
+    assert_eq!(ask("state-dir = \"STATE\"\n").0, Some(0));
+}
+
+#[test]
+fn a_password_may_come_from_elsewhere() {
+    let machine = Machine::new("");
+    let file = machine.folder.path().join("password");
+    std::fs::write(&file, "from a file\n").unwrap();
+    for (source, well) in [
+        (format!("file:{}", file.display()), true),
+        ("command:echo from-a-command".to_owned(), true),
+        ("file:/no/such/file".to_owned(), false),
+        ("command:false".to_owned(), false),
+        ("credential:nothing".to_owned(), false),
+    ] {
+        let account = format!("username = \"{USER}\"");
+        let text = basic().replace(&account, &format!("{account}\npassword = \"{source}\""));
+        machine.configure(&text);
+        let listed = machine.ok(&["credential", "list"]);
+        let state = if well {
+            "no token yet"
+        } else {
+            "password missing"
+        };
+        assert!(listed.contains(state), "{source}: {listed}");
+    }
+    let _daemon = machine.daemon();
+    let status = machine.wait_status(|status| status["state"] == "degraded");
+    assert!(
+        status["problems"].to_string().contains("can be read"),
+        "{status}"
+    );
+}

@@ -199,3 +199,92 @@ async fn a_refused_idle_is_polled_and_an_ended_one_is_come_back_from() {
         assert!(daemon.stop().0.success());
     }
 }
+
+/// What a server says that has `exists` mails, the last of which is a token
+/// mail with this UID.
+fn with_mail(exists: u32, uid: u32, heads: &str) -> Vec<Line> {
+    let mail =
+        String::from_utf8(TokenMail::new(USER, &token(1), Timestamp::now()).bytes()).unwrap();
+    let head = format!(
+        "* {exists} FETCH (UID {uid} RFC822.SIZE {} INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" \
+         BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {{53}}\r\n\
+         From: support@salesforce.com\r\nSubject: token mail\r\n\r\n)\r\nTAG OK done\r\n",
+        mail.len()
+    );
+    vec![
+        ("RFC822.SIZE", heads.replace("HEAD", &head)),
+        (
+            "BODY.PEEK[])",
+            format!(
+                "* {exists} FETCH (UID {uid} BODY[] {{{}}}\r\n{mail})\r\nTAG OK done\r\n",
+                mail.len()
+            ),
+        ),
+    ]
+}
+
+fn examined(exists: u32, uid_next: u32) -> Line {
+    let answer = format!(
+        "* {exists} EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT {uid_next}] ok\r\nTAG OK done\r\n"
+    );
+    ("EXAMINE", answer)
+}
+
+/// A server that was put back from a snapshot hands out UIDs again that were
+/// seen before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_back_behind_the_cursor_is_looked_through_again() {
+    let login: Line = ("LOGIN", "TAG OK [CAPABILITY IMAP4rev1 IDLE] in\r\n".into());
+    let before = Scripted::start(vec![login.clone(), examined(0, 1000)]).await;
+    let machine = Machine::new("");
+    configure(&machine, before.port());
+    machine.set_secret("mailbox/ops", "mailbox-pass");
+    machine.set_secret(&format!("account/{USER}"), "pass");
+    machine.ok(&["run", "--once"]);
+
+    let mut script = vec![login, examined(1, 901)];
+    script.push((
+        "UID SEARCH UID 1:900",
+        "* SEARCH 900\r\nTAG OK done\r\n".into(),
+    ));
+    script.extend(with_mail(1, 900, "HEAD"));
+    let after = Scripted::start(script).await;
+    configure(&machine, after.port());
+    let ended = machine.run(&["--log", "info", "run", "--once"]);
+    assert!(ended.stderr.contains("mailbox.uidnext"), "{}", ended.stderr);
+    assert_eq!(machine.credential(USER), Some(format!("pass{}", token(1))));
+}
+
+/// The quick look at news notices that an answer is missing, by the sequence
+/// numbers, and does it again the careful way.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_leaves_a_mail_out_is_not_believed() {
+    let mut script: Vec<Line> = vec![
+        ("LOGIN", "TAG OK [CAPABILITY IMAP4rev1 IDLE] in\r\n".into()),
+        examined(0, 1),
+        ("IDLE", "+ idling\r\n* 2 EXISTS\r\n".into()),
+        ("DONE", "TAG OK done\r\n".into()),
+        // Two mails are there, and this speaks of the first one only.
+        (
+            "UID FETCH 1:* (UID RFC822.SIZE",
+            "* 1 FETCH (UID 1 RFC822.SIZE 9 INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" \
+             BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {2}\r\n\r\n)\r\nTAG OK done\r\n"
+                .into(),
+        ),
+        (
+            "UID FETCH 1:* (UID)",
+            "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 7)\r\nTAG OK done\r\n".into(),
+        ),
+    ];
+    let one = "* 1 FETCH (UID 1 RFC822.SIZE 9 INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" \
+               BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {2}\r\n\r\n)\r\n";
+    script.extend(with_mail(2, 7, &format!("{one}HEAD")));
+    let server = Scripted::start(script).await;
+    let machine = Machine::new("");
+    configure(&machine, server.port());
+    machine.set_secret("mailbox/ops", "mailbox-pass");
+    machine.set_secret(&format!("account/{USER}"), "pass");
+    let daemon = machine.daemon();
+    daemon.wait_for("credential.updated", |_| true);
+    assert_eq!(machine.credential(USER), Some(format!("pass{}", token(1))));
+}

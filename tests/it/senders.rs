@@ -143,3 +143,40 @@ async fn while_the_dns_is_down_a_mail_waits_and_is_not_forgotten() {
     world.machine.ok(&["run", "--once"]);
     assert_eq!(world.credential(), Some(format!("pass{}", token(1))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_mail_is_a_problem_and_what_was_taken_stays_taken() {
+    let world = World::new().await;
+    let daemon = world.machine.daemon();
+    world.server.wait_idling(1).await;
+    world.dns.mood(Mood::Servfail);
+    world.server.deliver(&world.signed(&World::mail(1, 5)));
+    daemon.wait_for("notice.undecided", |_| true);
+    let status = world.machine.status();
+    let problems = status["problems"].as_array().unwrap();
+    assert!(
+        problems.iter().any(|p| p["code"] == "sender-undecided"),
+        "{status}"
+    );
+    world.dns.mood(Mood::Well);
+    world.machine.ok(&["resync"]);
+    assert_eq!(world.credential(), Some(format!("pass{}", token(1))));
+    let status = world
+        .machine
+        .wait_status(|status| status["state"] == "healthy");
+    assert_eq!(status["held"], 0);
+    assert!(daemon.stop().0.success());
+
+    // The key is not there any more, as after a rotation: nothing is undone.
+    world
+        .dns
+        .publish("sf._domainkey.salesforce.com", "v=DKIM1; k=ed25519; p=");
+    let daemon = world.machine.daemon();
+    daemon.wait_for("mailbox.watching", |_| true);
+    let printed = world.machine.ok(&["resync", "--since", "all"]);
+    assert!(
+        printed.contains("1 updated") && printed.contains("0 held"),
+        "{printed}"
+    );
+    assert_eq!(world.machine.status()["held"], 0);
+}

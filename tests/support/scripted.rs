@@ -45,6 +45,7 @@ async fn follow(stream: tokio::net::TcpStream, script: &[Line]) -> std::io::Resu
     stream
         .write_all(b"* OK [CAPABILITY IMAP4rev1 IDLE] scripted\r\n")
         .await?;
+    let mut tag = String::new();
     for (heard, answer) in script {
         let mut line = String::new();
         while !line.contains(heard) {
@@ -53,9 +54,12 @@ async fn follow(stream: tokio::net::TcpStream, script: &[Line]) -> std::io::Resu
                 return Ok(());
             }
         }
-        let tag = line.split(' ').next().unwrap_or_default();
+        // DONE has no tag: it ends the command before it.
+        if let Some((first, _)) = line.split_once(' ') {
+            first.clone_into(&mut tag);
+        }
         stream
-            .write_all(answer.replace("TAG", tag).as_bytes())
+            .write_all(answer.replace("TAG", &tag).as_bytes())
             .await?;
     }
     Ok(())
