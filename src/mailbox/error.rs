@@ -94,7 +94,7 @@ pub enum MailboxError {
     #[error("no answer to {0} in time")]
     Deadline(&'static str),
     /// The server sent more than any mail is worth.
-    #[error("the server goes too far: {0}")]
+    #[error("the server goes too far")]
     Excess(#[from] Excess),
     /// The answer is no IMAP.
     #[error("the answer to {0} cannot be understood")]

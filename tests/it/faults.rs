@@ -212,7 +212,7 @@ fn with_mail(exists: u32, uid: u32, heads: &str) -> Vec<Line> {
         mail.len()
     );
     vec![
-        ("RFC822.SIZE", heads.replace("HEAD", &head)),
+        ("RFC822.SIZE", heads.replace("@", &head)),
         (
             "BODY.PEEK[])",
             format!(
@@ -247,7 +247,7 @@ async fn a_server_that_goes_back_behind_the_cursor_is_looked_through_again() {
         "UID SEARCH UID 1:900",
         "* SEARCH 900\r\nTAG OK done\r\n".into(),
     ));
-    script.extend(with_mail(1, 900, "HEAD"));
+    script.extend(with_mail(1, 900, "@"));
     let after = Scripted::start(script).await;
     configure(&machine, after.port());
     let ended = machine.run(&["--log", "info", "run", "--once"]);
@@ -278,7 +278,7 @@ async fn an_answer_that_leaves_a_mail_out_is_not_believed() {
     ];
     let one = "* 1 FETCH (UID 1 RFC822.SIZE 9 INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" \
                BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {2}\r\n\r\n)\r\n";
-    script.extend(with_mail(2, 7, &format!("{one}HEAD")));
+    script.extend(with_mail(2, 7, &format!("{one}@")));
     let server = Scripted::start(script).await;
     let machine = Machine::new("");
     configure(&machine, server.port());
