@@ -3,10 +3,13 @@
 //! The daemon and `tokenwatch extract` both call [`judge`], so what `extract`
 //! says is what the daemon does.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::notice::{self, Envelope, Mail, NotANotice, Notice};
 use crate::sender::{self, Keys, Policy, Verdict};
+
+/// How far a sender's clock may be ahead of our server's.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(60);
 
 /// What is to be thought of a mail.
 #[derive(Debug)]
@@ -28,7 +31,9 @@ pub enum Finding {
 
 impl Judgement {
     /// When the notice was made (invariant 2): the `Date` header under a
-    /// signature that covers it. An unsigned `Date` can be anything, so it only
+    /// signature that covers it, but never later than it can have been: clocks
+    /// differ by minutes, and a date years ahead would shut out every later
+    /// notice. An unsigned `Date` can be anything, so it only
     /// ever makes a notice older than `received`, its INTERNALDATE: that keeps
     /// a mail which was delivered late in its place, and a forged `Date` gains
     /// nothing.
@@ -37,7 +42,10 @@ impl Judgement {
             return received;
         };
         match &self.finding {
-            Finding::Notice(_, Verdict::Trusted(proof)) if proof.date_signed() => date,
+            Finding::Notice(_, Verdict::Trusted(proof)) if proof.date_signed() => {
+                let latest = received.checked_add(CLOCKS_DIFFER).unwrap_or(received);
+                date.min(latest)
+            }
             Finding::Notice(..) | Finding::NotANotice(_) => date.min(received),
         }
     }

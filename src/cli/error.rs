@@ -215,7 +215,7 @@ fn state(error: &StateError) -> u8 {
         StateError::Folder { source, .. } if denied(source) => PERMISSION,
         StateError::Vault(error) | StateError::Secret(SecretError::Vault(error)) => vault(error),
         StateError::Journal(error) => journal(error),
-        StateError::Document { .. } => BAD_INPUT,
+        StateError::Document { .. } | StateError::Vanished(_) => BAD_INPUT,
         StateError::Secret(SecretError::File { source, .. }) if denied(source) => PERMISSION,
         StateError::Secret(_) => CONFIGURATION,
         StateError::Folder { .. } | StateError::Random | StateError::Stopped => FAILED,
@@ -227,7 +227,10 @@ fn vault(error: &VaultError) -> u8 {
         VaultError::File(FileError::WrongKey(_)) => PERMISSION,
         VaultError::File(FileError::KeyMissing(_) | FileError::KeyMalformed(_)) => CONFIGURATION,
         VaultError::File(
-            FileError::Damaged(_) | FileError::TooLarge(_) | FileError::NewerFormat(_),
+            FileError::Damaged(_)
+            | FileError::TooLarge(_)
+            | FileError::WentBack(_)
+            | FileError::NewerFormat(_),
         ) => BAD_INPUT,
         VaultError::File(
             FileError::Io { .. } | FileError::Locked(_) | FileError::Insecure { .. },

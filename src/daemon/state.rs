@@ -44,6 +44,9 @@ pub enum StateError {
         /// Why.
         source: DocumentError,
     },
+    /// The vault has nothing of an account whose tokens were taken.
+    #[error("the vault has lost what was kept for {0}")]
+    Vanished(String),
     /// A secret that is kept elsewhere cannot be read.
     #[error("a secret cannot be read")]
     Secret(#[from] SecretError),
@@ -70,6 +73,10 @@ impl StateError {
             Self::Journal(error) => error.hint().to_owned(),
             Self::Document { .. } => {
                 "put the vault back from a backup, or update tokenwatch".to_owned()
+            }
+            Self::Vanished(_) => {
+                "unlock or put back the vault; to start afresh, stop the daemon and move journal.db away"
+                    .to_owned()
             }
             Self::Secret(error) => error.hint().to_owned(),
             Self::Random | Self::Stopped => "start it again, and look at the log".to_owned(),

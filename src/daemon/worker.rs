@@ -304,7 +304,18 @@ impl Worker {
         dry_run: bool,
         now: Timestamp,
     ) -> Result<Outcome, StateError> {
-        let account = self.account(&configured.username)?;
+        let account = match self.account(&configured.username) {
+            // What is wrong with one account must not stop the others' mails.
+            Err(error @ (StateError::Document { .. } | StateError::Vanished(_))) => {
+                return Ok(Outcome::because(
+                    Kind::Held,
+                    "account-unreadable",
+                    crate::chain(&error),
+                )
+                .of(&configured.username));
+            }
+            account => account?,
+        };
         let password = self.password(configured)?;
         let source = match &event {
             Event::Notice { source, .. } => Some(source.clone()),
@@ -427,6 +438,11 @@ impl Worker {
                     username: username.to_owned(),
                     source,
                 })
+            }
+            // A store that hides what it has (a locked collection) must not be
+            // taken for one that has nothing.
+            None if self.journal.has_taken(username)? => {
+                Err(StateError::Vanished(username.to_owned()))
             }
             None => Ok(Account::new(username)),
         }

@@ -284,6 +284,14 @@ impl Journal {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Whether a token of this account was ever taken.
+    pub fn has_taken(&self, username: &str) -> Result<bool, JournalError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM outcome
+            WHERE kind = 'updated' AND username = ?1 COLLATE NOCASE)";
+        let mut query = self.db.prepare_cached(sql)?;
+        Ok(query.query_row([username], |row| row.get(0))?)
+    }
+
     /// How many mails have this outcome. A folder that was numbered anew shows
     /// its mails a second time, so only its present numbers count.
     pub fn count(&self, kind: Kind) -> Result<u32, JournalError> {

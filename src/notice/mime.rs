@@ -5,7 +5,7 @@
 //! absent: nobody sees them without a click.
 
 use jiff::Timestamp;
-use mail_parser::{HeaderName, Message, MimeHeaders, PartType};
+use mail_parser::{Encoding, HeaderName, Message, MessagePart, MimeHeaders, PartType};
 
 use super::{Envelope, Ignored, html, text};
 
@@ -22,10 +22,18 @@ pub(super) struct Rendition {
 
 /// All renditions of a mail.
 pub(super) struct Renditions {
-    pub(super) renditions: Vec<Rendition>,
+    pub(super) shown: Vec<Rendition>,
     /// A shown part could not be decoded without loss.
     pub(super) broken: bool,
+    /// A part has more HTML than is rendered.
+    pub(super) too_complex: bool,
 }
+
+/// How many tags an HTML part may have. A browser's way of mending open
+/// elements takes time and memory that grow with the square of their number:
+/// 64 KiB can cost gigabytes. A token mail has some dozens of tags, with a
+/// gateway's banner some hundreds.
+const MAX_TAGS: usize = 1000;
 
 pub(super) fn envelope(mail: &Message<'_>) -> Envelope {
     Envelope {
@@ -43,7 +51,9 @@ pub(super) fn envelope(mail: &Message<'_>) -> Envelope {
 }
 
 pub(super) fn subject(mail: &Message<'_>) -> String {
-    text::normalise(mail.subject().unwrap_or_default())
+    let subject = text::normalise(mail.subject().unwrap_or_default());
+    // Runs of spaces are one: folding and unfolding makes them.
+    subject.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Whether the headers say that somebody passed the mail on, that a server
@@ -99,11 +109,16 @@ fn is_reply_or_forward(subject: &str) -> bool {
     let Some((prefix, _)) = rest.split_once(':') else {
         return false;
     };
-    let prefix: String = prefix
+    let word: String = prefix.chars().take_while(|c| c.is_alphabetic()).collect();
+    // `Re[2]:`, but not `Re-set:` and not `TR-uat Sandbox:`.
+    let behind = prefix.strip_prefix(word.as_str()).unwrap_or_default();
+    if !behind
         .chars()
-        .take_while(|c| c.is_alphabetic())
-        .flat_map(char::to_lowercase)
-        .collect();
+        .all(|c| c.is_ascii_digit() || " []()".contains(c))
+    {
+        return false;
+    }
+    let prefix = word.to_lowercase();
     matches!(
         prefix.as_str(),
         "re" | "fw"
@@ -123,38 +138,73 @@ fn is_reply_or_forward(subject: &str) -> bool {
     )
 }
 
-/// Whether `From` or `Subject` stands in the mail more than once.
+/// Whether a field that may stand once stands in the mail more than once.
 ///
 /// mail-parser 0.11.9 lets the last one win, other programs the first: such a
-/// mail shows different things to different readers (RFC 5322, section 3.6
-/// allows each once).
+/// mail shows different things to different readers (RFC 5322, section 3.6 and
+/// RFC 2045 allow each once). It also takes `Date :` and `Da te:` for `Date`,
+/// while a signature covers the field that is written right, so a second one
+/// would stand outside of it.
 pub(super) fn has_duplicate_headers(mail: &Message<'_>) -> bool {
-    [HeaderName::From, HeaderName::Subject]
-        .iter()
-        .any(|wanted| {
-            mail.headers()
-                .iter()
-                .filter(|header| header.name == *wanted)
-                .count()
-                > 1
-        })
+    const ONCE: [HeaderName<'static>; 5] = [
+        HeaderName::From,
+        HeaderName::Subject,
+        HeaderName::Date,
+        HeaderName::ContentType,
+        HeaderName::ContentTransferEncoding,
+    ];
+    ONCE.iter().any(|wanted| {
+        mail.headers()
+            .iter()
+            .filter(|header| header.name == *wanted)
+            .count()
+            > 1
+    })
 }
 
 pub(super) fn renditions(mail: &Message<'_>) -> Renditions {
     let mut made = Renditions {
-        renditions: vec![rendition(mail, &mail.text_body)],
+        shown: vec![rendition(mail, &mail.text_body)],
         broken: false,
+        too_complex: false,
     };
     if mail.html_body != mail.text_body {
-        made.renditions.push(rendition(mail, &mail.html_body));
+        made.shown.push(rendition(mail, &mail.html_body));
     }
     made.broken = mail
         .text_body
         .iter()
         .chain(&mail.html_body)
         .filter_map(|id| mail.parts.get(*id as usize))
-        .any(|part| part.is_encoding_problem || has_replacement(&part.body));
+        .any(|part| {
+            part.is_encoding_problem
+                || has_replacement(&part.body)
+                || is_cut_base64(part, mail.raw_message())
+        });
+    made.too_complex = mail.html_body.iter().any(|id| {
+        mail.parts
+            .get(*id as usize)
+            .is_some_and(|part| matches!(&part.body, PartType::Html(html) if is_too_complex(html)))
+    });
     made
+}
+
+fn is_too_complex(html: &str) -> bool {
+    html.bytes().filter(|b| *b == b'<').nth(MAX_TAGS).is_some()
+}
+
+/// Whether a part is base64 whose last group is not whole. mail-parser 0.11.9
+/// drops what does not fill a group, and says nothing.
+fn is_cut_base64(part: &MessagePart<'_>, raw: &[u8]) -> bool {
+    part.encoding == Encoding::Base64
+        && raw
+            .get(part.offset_body as usize..part.offset_end as usize)
+            .is_some_and(|body| {
+                let digits = body
+                    .iter()
+                    .filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='));
+                digits.count() % 4 != 0
+            })
 }
 
 /// Whether decoding left U+FFFD behind, the sign of bytes that no character
@@ -174,13 +224,14 @@ fn rendition(mail: &Message<'_>, parts: &[u32]) -> Rendition {
     for part in parts.iter().filter_map(|id| mail.parts.get(*id as usize)) {
         match &part.body {
             PartType::Text(shown) => push(&mut made.visible, shown),
-            PartType::Html(source) => {
+            PartType::Html(source) if !is_too_complex(source) => {
                 let seen = html::render(source);
                 push(&mut made.visible, &seen.visible);
                 push(&mut made.hidden, &seen.hidden);
                 made.links.push_str(&seen.links);
             }
-            PartType::Binary(_)
+            PartType::Html(_)
+            | PartType::Binary(_)
             | PartType::InlineBinary(_)
             | PartType::Message(_)
             | PartType::Multipart(_) => {}

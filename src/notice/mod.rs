@@ -129,6 +129,8 @@ pub enum Doubt {
     HiddenText,
     /// A part could not be decoded without loss.
     BrokenEncoding,
+    /// A part has more HTML than is rendered.
+    TooComplex,
     /// A header that must stand once stands twice.
     DuplicateHeader,
     /// The labels are there, and a value is missing or has an impossible shape.
@@ -155,6 +157,7 @@ impl NotANotice {
                 Doubt::PartsDisagree => "parts-disagree",
                 Doubt::HiddenText => "hidden-text",
                 Doubt::BrokenEncoding => "broken-encoding",
+                Doubt::TooComplex => "too-complex",
                 Doubt::DuplicateHeader => "duplicate-header",
                 Doubt::Malformed => "malformed",
                 Doubt::Unreadable => "unreadable",
@@ -181,7 +184,8 @@ impl fmt::Display for NotANotice {
                 Doubt::PartsDisagree => "its plain and its HTML part disagree",
                 Doubt::HiddenText => "text that a person would not see holds a token or a label",
                 Doubt::BrokenEncoding => "its encoding is broken, so the token cannot be trusted",
-                Doubt::DuplicateHeader => "From or Subject stands in it more than once",
+                Doubt::TooComplex => "its HTML is too complex to be read with certainty",
+                Doubt::DuplicateHeader => "a header that may stand once stands in it twice",
                 Doubt::Malformed => "username or token is missing or has an impossible shape",
                 Doubt::Unreadable => {
                     "the subject is that of a token mail, but username and token were not found"
@@ -231,7 +235,7 @@ pub fn read(mail: &Mail<'_>) -> Result<Notice, NotANotice> {
 
     let seen = mime::renditions(parsed);
     let found: Vec<_> = seen
-        .renditions
+        .shown
         .iter()
         .map(|rendition| wording::find(rendition, announced))
         .collect();
@@ -249,11 +253,17 @@ pub fn read(mail: &Mail<'_>) -> Result<Notice, NotANotice> {
     if seen.broken {
         return Err(NotANotice::Held(Doubt::BrokenEncoding));
     }
+    if seen.too_complex {
+        return Err(NotANotice::Held(Doubt::TooComplex));
+    }
     if seen
-        .renditions
+        .shown
         .iter()
-        .any(|r| wording::is_suspicious(&r.hidden))
+        .any(|r| wording::shows_another_token(&r.visible, &notice.token))
     {
+        return Err(NotANotice::Held(Doubt::TwoTokens));
+    }
+    if seen.shown.iter().any(|r| wording::is_suspicious(&r.hidden)) {
         return Err(NotANotice::Held(Doubt::HiddenText));
     }
     if mime::has_duplicate_headers(parsed) {
@@ -341,8 +351,107 @@ mod tests {
     fn two_tokens_are_never_guessed_between() {
         let second = MAIL.to_owned() + "Security token: AAAAbbbbCCCCddddEEEE1234\r\n";
         assert_eq!(outcome(&second), "two-tokens");
-        let alone = MAIL.to_owned() + "\r\nAAAAbbbbCCCCddddEEEE1234\r\n";
-        assert_eq!(outcome(&alone), "two-tokens");
+        for more in [
+            "AAAAbbbbCCCCddddEEEE1234",
+            "Your other token is AAAAbbbbCCCCddddEEEE1234.",
+            "> Security token: AAAAbbbbCCCCddddEEEE1234",
+        ] {
+            let beside = format!("{MAIL}\r\n{more}\r\n");
+            assert_eq!(outcome(&beside), "two-tokens", "{more}");
+        }
+        for more in ["Security token: Efdli-7MO6", "Username: somebody"] {
+            let beside = format!("{MAIL}\r\n{more}\r\n");
+            assert_eq!(outcome(&beside), "malformed", "{more}");
+        }
+    }
+
+    #[test]
+    fn a_token_in_another_part_is_a_disagreement() {
+        for html in [
+            "<p>Username: mariana@idalko.com Security token: AAAAbbbbCCCCddddEEEE1234</p>",
+            "<p><b>AAAAbbbbCCCCddddEEEE1234</b></p>",
+        ] {
+            let mail = format!(
+                "Subject: Your new Salesforce security token\r\nMIME-Version: 1.0\r\n\
+                 Content-Type: multipart/alternative; boundary=b\r\n\r\n\
+                 --b\r\nContent-Type: text/plain\r\n\r\n{}\r\n\
+                 --b\r\nContent-Type: text/html\r\n\r\n{html}\r\n--b--\r\n",
+                MAIL.split("\r\n\r\n").nth(1).unwrap()
+            );
+            assert_eq!(outcome(&mail), "two-tokens", "{html}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_cut_is_not_read() {
+        for cut in [
+            "Efdli7MO6ISYJj5Jy3tS Dc5",
+            "Efdli7MO6ISYJj5Jy3tS\u{a0}Dc5",
+            "Efdli7MO6ISYJj5Jy3tS\r\nDc5",
+            "Efdli7MO6ISYJj5Jy3tS\rDc5",
+        ] {
+            let mail = MAIL.replace("Efdli7MO6ISYJj5Jy3tSDc5", cut);
+            assert_eq!(outcome(&mail), "malformed", "{cut:?}");
+        }
+        // Base64 without its padding, the token at the very end.
+        let body =
+            "VXNlcm5hbWU6IGFAYi5jbwpTZWN1cml0eSB0b2tlbjogRWZkbGk3TU82SVNZSmo1Snkz\r\ndFNEYzV4eQ";
+        let mail = format!(
+            "Subject: Your new Salesforce security token\r\n\
+             Content-Transfer-Encoding: base64\r\n\r\n{body}"
+        );
+        assert_eq!(outcome(&mail), "broken-encoding");
+        assert_eq!(
+            outcome(&format!("{mail}==")),
+            "a@b.co Efdli7MO6ISYJj5Jy3tSDc5xy"
+        );
+    }
+
+    #[test]
+    fn banners_and_prefixes_do_not_hide_a_notice() {
+        let banner = MAIL.replace("\r\n\r\n", "\r\n\r\n----- EXTERNAL MESSAGE -----\r\n\r\n");
+        assert!(outcome(&banner).starts_with("mariana@"));
+        for subject in ["TR-uat Sandbox: ", "VS Sandbox: ", "[EXTERNAL] Sandbox:  "] {
+            let mail = MAIL.replace("Your new", &format!("{subject}Your new"));
+            assert!(outcome(&mail).starts_with("mariana@"), "{subject}");
+        }
+        for subject in ["Re: ", "RE[2]: ", "Fwd: ", "[EXTERNAL] AW: "] {
+            let mail = MAIL.replace("Your new", &format!("{subject}Your new"));
+            assert_eq!(outcome(&mail), "quoted", "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_field_in_disguise_is_a_second_one() {
+        for second in [
+            "Date : Fri, 1 Jan 2099 00:00:00 +0000",
+            "Da te: x",
+            "Date: x",
+            "Content-Type : text/plain; charset=UTF-8",
+        ] {
+            let mail = format!(
+                "Date: Thu, 1 Jan 2026 00:00:00 +0000\r\nContent-Type: text/plain\r\n{second}\r\n{MAIL}"
+            );
+            assert_eq!(outcome(&mail), "duplicate-header", "{second}");
+        }
+    }
+
+    /// Each pair of tags makes the tree builder open all the earlier ones
+    /// again: a mail of this size took gigabytes.
+    #[test]
+    fn html_that_would_take_all_memory_is_not_rendered() {
+        let bomb: String = (0..4000)
+            .map(|n| format!("<b a={n}><p>"))
+            .fold(String::new(), |all, one| all + &one);
+        let html = |body: &str| {
+            let headers =
+                "Subject: Your new Salesforce security token\r\nContent-Type: text/html\r\n\r\n";
+            outcome(&format!("{headers}{body}"))
+        };
+        assert_eq!(html(&bomb), "unreadable");
+        let notice =
+            "<p>Username: mariana@idalko.com</p><p>Security token: Efdli7MO6ISYJj5Jy3tSDc5</p>";
+        assert!(html(notice).starts_with("mariana@"));
     }
 
     #[test]

@@ -43,14 +43,14 @@ static USERNAME: LazyLock<Regex> = LazyLock::new(|| {
 
 static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&format!(
-        r"(?im)^[ *|]*(?:security token|セキュリティ ?トークン)[ *]*(?:\([^()\n]{{1,40}}\))?[ *]*:{GAP}(\S+)"
+        r"(?im)^[ *|]*(?:security token|セキュリティ ?トークン)[ *]*(?:\([^()\n]{{1,40}}\))?[ *]*:{GAP}(\S+)([^\n]*)(?:\n([^\n]*))?"
     ))
 });
 
 /// Where a mail program begins to quote another mail.
 static QUOTE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"(?im)^[ ]*(?:-{2,}[^\n]{0,60}(?:message|nachricht|mensaje|messaggio|メッセージ)[^\n]{0,20}-{2,}|begin forwarded message|_{10,}\n[ ]*(?:from|von|de|da)[ ]*:|on [^\n]{5,120} wrote:|am [^\n]{5,120} schrieb)",
+        r"(?im)^[ ]*(?:-{2,}[^\n]{0,60}(?:message|nachricht|mensaje|messaggio|メッセージ)[^\n]{0,20}-{2,}[ ]*\n(?:[ ]*\n)?[ *]*(?:from|von|de|da|van|från|fra|od|от|差出人|发件人)[ *]*:|begin forwarded message|_{10,}\n[ ]*(?:from|von|de|da)[ ]*:|on [^\n]{5,120} wrote:|am [^\n]{5,120} schrieb)",
     )
 });
 
@@ -98,11 +98,11 @@ pub(super) fn find(shown: &Rendition, announced: bool) -> Found {
             let all = unquoted(&shown.visible);
             match by_labels(&all) {
                 Err(NotANotice::Ignored(Ignored::NoNotice)) => found,
+                // Under the subject of a token mail, what looks like a quotation
+                // may be the mail itself behind somebody's banner.
+                _ if announced => Err(NotANotice::Held(Doubt::Unreadable)),
                 _ => Err(NotANotice::Ignored(Ignored::Quoted)),
             }
-        }
-        Ok(notice) if other_token_stands_alone(&own.text, &notice.token) => {
-            Err(NotANotice::Held(Doubt::TwoTokens))
         }
         found => found,
     }
@@ -145,31 +145,49 @@ fn unquoted(visible: &str) -> String {
 }
 
 fn by_labels(text: &str) -> Found {
-    let usernames = values(&USERNAME, text);
-    let tokens = values(&TOKEN, text);
+    let usernames: Vec<&str> = USERNAME
+        .captures_iter(text)
+        .filter_map(|found| found.get(1))
+        .map(|value| value.as_str().trim_matches('*'))
+        .collect();
+    let mut tokens = Vec::new();
+    for found in TOKEN.captures_iter(text) {
+        let group = |n| found.get(n).map_or("", |value| value.as_str());
+        if is_cut(group(2), group(3)) {
+            return Err(NotANotice::Held(Doubt::Malformed));
+        }
+        tokens.push(group(1).trim_matches('*'));
+    }
     if usernames.is_empty() || tokens.is_empty() {
         return Err(NotANotice::Ignored(Ignored::NoNotice));
     }
-    decide(
-        usernames.iter().filter_map(|value| address(value)),
-        tokens.iter().copied(),
-    )
+    decide(usernames.iter().copied(), tokens.iter().copied())
+}
+
+/// Whether a token goes on behind what was taken for it: on its line, or as
+/// the one short word of the next.
+fn is_cut(behind: &str, next_line: &str) -> bool {
+    let next = next_line.trim();
+    let goes_on = (1..20).contains(&next.len()) && next.bytes().all(|b| b.is_ascii_alphanumeric());
+    goes_on || !behind.trim_matches([' ', '*', '|']).is_empty()
 }
 
 /// The structural reading, for languages whose labels nobody has shown us.
 fn by_structure(text: &str) -> Found {
     let lines = labelled_lines(text);
-    let pairs: Vec<(&str, &str)> = lines
-        .windows(2)
-        .filter_map(|pair| match pair {
-            [(_, first), (_, second)] => {
-                let username = address(first)?;
-                (looks_like_token(second) || is_placeholder(second))
-                    .then_some((username, second.as_str()))
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for (index, pair) in lines.windows(2).enumerate() {
+        let [(_, first), (_, second)] = pair else {
+            continue;
+        };
+        if address(first).is_some() && (looks_like_token(second) || is_placeholder(second)) {
+            let next = lines.get(index.saturating_add(2));
+            if next.is_some_and(|(label, next)| label.is_empty() && is_cut("", next)) {
+                return Err(NotANotice::Held(Doubt::Malformed));
             }
-            _ => None,
-        })
-        .collect();
+            pairs.push((first, second));
+        }
+    }
     if pairs.is_empty() {
         return Err(NotANotice::Ignored(Ignored::NoNotice));
     }
@@ -184,8 +202,10 @@ fn decide<'a>(
     usernames: impl Iterator<Item = &'a str>,
     tokens: impl Iterator<Item = &'a str>,
 ) -> Found {
+    let malformed = || NotANotice::Held(Doubt::Malformed);
     let mut username: Option<Username> = None;
-    for candidate in usernames.map(Username::new) {
+    for candidate in usernames {
+        let candidate = Username::new(address(candidate).ok_or_else(malformed)?);
         match &username {
             Some(known) if *known != candidate => {
                 return Err(NotANotice::Held(Doubt::TwoUsernames));
@@ -202,6 +222,8 @@ fn decide<'a>(
                 return Err(NotANotice::Held(Doubt::TwoTokens));
             }
             token = Some(candidate);
+        } else {
+            return Err(malformed());
         }
     }
     match (username, token) {
@@ -210,17 +232,8 @@ fn decide<'a>(
             token: Secret::new(token.to_owned()),
         }),
         (_, None) if placeholder => Err(NotANotice::Ignored(Ignored::Placeholder)),
-        _ => Err(NotANotice::Held(Doubt::Malformed)),
+        _ => Err(malformed()),
     }
-}
-
-/// The value behind each place where a label stands.
-fn values<'t>(label: &Regex, text: &'t str) -> Vec<&'t str> {
-    label
-        .captures_iter(text)
-        .filter_map(|found| found.get(1))
-        .map(|value| value.as_str().trim_matches('*'))
-        .collect()
 }
 
 /// Lines of the form `label: value`, the value taken from the next line where
@@ -277,9 +290,10 @@ fn is_placeholder(word: &str) -> bool {
         })
 }
 
-/// Whether a line consists of another word that could be a token.
-fn other_token_stands_alone(text: &str, token: &Secret) -> bool {
-    text.lines()
-        .map(|line| line.trim_matches([' ', '*']))
-        .any(|line| looks_like_token(line) && line != token.expose())
+/// Whether a word that could be a token, and is another one, is in view.
+pub(super) fn shows_another_token(visible: &str, token: &Secret) -> bool {
+    visible
+        .split_whitespace()
+        .map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
+        .any(|word| looks_like_token(word) && word != token.expose())
 }

@@ -24,6 +24,9 @@ pub enum DocumentError {
 
 const FORMAT: u32 = 1;
 
+/// More than the largest document: twenty versions of less than a kilobyte.
+const ROOM: usize = 32 * 1024;
+
 #[derive(Serialize, Deserialize)]
 struct Written {
     format: u32,
@@ -68,8 +71,11 @@ pub fn to_document(account: &Account) -> Result<Secret, DocumentError> {
         generation: account.generation,
         versions: account.versions.iter().map(WrittenVersion::of).collect(),
     };
-    serde_json::to_string(&written)
-        .map(Secret::new)
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
+    serde_json::to_writer(&mut *bytes, &written).map_err(|_| DocumentError::Damaged)?;
+    std::str::from_utf8(&bytes)
+        .map(|text| Secret::new(text.to_owned()))
         .map_err(|_| DocumentError::Damaged)
 }
 

@@ -11,24 +11,35 @@ use mail_parser::Message;
 use super::aligned;
 
 /// Asks the newest header of one of `receivers`: its authserv-id, and whether
-/// it says that the mail passed for `domain`. `None` where no header is ours.
+/// it says that the mail passed for `domain`. `None` where no header is ours,
+/// and also where one above it cannot be read: that one may be ours, and what
+/// stands below it somebody else's.
 pub(super) fn ask(
     mail: &Message<'_>,
     receivers: &[String],
     domain: &str,
 ) -> Option<(String, bool)> {
-    mail.headers_raw()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("Authentication-Results"))
-        .filter_map(|(_, value)| parse(value))
-        .find(|results| {
-            receivers
-                .iter()
-                .any(|ours| ours.eq_ignore_ascii_case(&results.authserv_id))
-        })
-        .map(|results| {
+    for header in mail.headers() {
+        if !header
+            .name
+            .as_str()
+            .eq_ignore_ascii_case("Authentication-Results")
+        {
+            continue;
+        }
+        let raw = mail
+            .raw_message
+            .get(header.offset_start as usize..header.offset_end as usize)?;
+        let results = parse(std::str::from_utf8(raw).ok()?)?;
+        if receivers
+            .iter()
+            .any(|ours| ours.eq_ignore_ascii_case(&results.authserv_id))
+        {
             let passed = results.passes(domain);
-            (results.authserv_id, passed)
-        })
+            return Some((results.authserv_id, passed));
+        }
+    }
+    None
 }
 
 /// One parsed header.
@@ -48,21 +59,29 @@ struct Method {
 
 impl Results {
     fn passes(&self, domain: &str) -> bool {
-        let failed = |method: &Method| method.name == "dmarc" && method.result == "fail";
-        !self.methods.iter().any(failed) && self.methods.iter().any(|method| method.passes(domain))
+        let any = |name: &str| self.methods.iter().any(|method| method.name == name);
+        let dmarc_failed = |method: &Method| method.name == "dmarc" && method.result == "fail";
+        if self.methods.iter().any(dmarc_failed) {
+            return false;
+        }
+        let dkim = |method: &Method| {
+            method.says_pass("dkim") && method.domains(&["header.d", "header.i"], domain, aligned)
+        };
+        let dmarc = |method: &Method| {
+            method.says_pass("dmarc")
+                && method.domains(&["header.from"], domain, str::eq_ignore_ascii_case)
+        };
+        // DMARC also passes by SPF, which every customer of Salesforce's can
+        // bring about. So it counts by itself only where the receiver says
+        // nothing of what it rests on.
+        self.methods.iter().any(dkim)
+            || (!any("dkim") && !any("spf") && self.methods.iter().any(dmarc))
     }
 }
 
 impl Method {
-    fn passes(&self, domain: &str) -> bool {
-        if self.result != "pass" {
-            return false;
-        }
-        match self.name.as_str() {
-            "dkim" => self.domains(&["header.d", "header.i"], domain, aligned),
-            "dmarc" => self.domains(&["header.from"], domain, str::eq_ignore_ascii_case),
-            _ => false,
-        }
+    fn says_pass(&self, name: &str) -> bool {
+        self.name == name && self.result == "pass"
     }
 
     /// Whether one of the properties is there, and each that is there fits.
@@ -218,6 +237,9 @@ mod tests {
             "mx.example.com; dkim=pass header.d=salesforce.com; dmarc=fail header.from=salesforce.com",
             "mx.example.com (; dkim=pass header.d=salesforce.com ); none",
             "mx.example.com; dmarc=pass header.from=evil.example",
+            "mx.example.com; dkim=fail header.d=salesforce.com; spf=pass smtp.mailfrom=x@bnc.salesforce.com; dmarc=pass header.from=salesforce.com",
+            "mx.example.com; dkim=none; dmarc=pass header.from=salesforce.com",
+            "mx.example.com; spf=pass smtp.mailfrom=x@bnc.salesforce.com; dmarc=pass header.from=salesforce.com",
         ] {
             assert_eq!(passes(value), Some(false), "{value}");
         }
@@ -233,6 +255,17 @@ mod tests {
         assert_eq!(newest(&[pass, fail]), Some(true));
         assert_eq!(newest(&[foreign]), None);
         assert_eq!(newest(&[foreign, pass]), Some(true));
-        assert_eq!(newest(&["mx.example.com; (unclosed", pass]), Some(true));
+        // What cannot be read may be ours, with the attacker's words in it.
+        for strange in [
+            "mx.example.com; spf=fail (a(b@evil) smtp.mailfrom=x",
+            "mx.example.com; spf=fail smtp.mailfrom=\"a\\\"@evil",
+        ] {
+            assert_eq!(newest(&[strange, pass]), None, "{strange}");
+        }
+        let raw = b"Authentication-Results: mx.example.com; spf=fail smtp.mailfrom=\xff\r\n\
+            Authentication-Results: mx.example.com; dkim=pass header.d=salesforce.com\r\n\r\n";
+        let mail = Mail::parse(raw);
+        let ours = ["mx.example.com".to_owned()];
+        assert_eq!(ask(mail.parsed().unwrap(), &ours, "salesforce.com"), None);
     }
 }

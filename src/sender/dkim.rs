@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::system_conf::read_system_conf;
+use mail_auth::common::crypto::Algorithm;
 use mail_auth::{
     AuthenticatedMessage, DkimOutput, DkimResult, MessageAuthenticator, Parameters, ResolverCache,
     Txt,
@@ -138,6 +139,8 @@ pub(super) async fn verify(
                 .iter()
                 .any(|name| name.eq_ignore_ascii_case("from"))
             && header.header.l == 0
+            // RFC 8301, section 3.1: SHA-1 signatures are none.
+            && header.header.a != Algorithm::RsaSha1
     });
     message.dkim_headers.truncate(MAX_SIGNATURES);
     for header in &mut message.dkim_headers {

@@ -80,6 +80,9 @@ pub enum FileError {
     /// The file is larger than a vault ever is.
     #[error("{0} is too large for a vault")]
     TooLarge(PathBuf),
+    /// The vault is not what it was a moment ago, but older, or gone.
+    #[error("{0} is older than it was a moment ago, or gone")]
+    WentBack(PathBuf),
     /// The vault was written by a newer tokenwatch.
     #[error("{0} was written by a newer version")]
     NewerFormat(PathBuf),
@@ -136,6 +139,7 @@ impl FileError {
             | Self::WrongKey(_)
             | Self::Damaged(_)
             | Self::TooLarge(_)
+            | Self::WentBack(_)
             | Self::NewerFormat(_) => Class::Person,
         }
     }
@@ -155,6 +159,9 @@ impl FileError {
             }
             Self::Insecure { .. } => "run `chmod 600` on it, and think about who has read it",
             Self::TooLarge(_) => "this is no vault: see what `path` in [vault] points to",
+            Self::WentBack(_) => {
+                "put it back; if an older one is meant, stop the daemon first, and run `tokenwatch resync --since all` afterwards"
+            }
             Self::NewerFormat(_) => "install the newer tokenwatch again",
         }
     }

@@ -8,10 +8,11 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,9 @@ pub(super) struct FileStore {
     _lock: File,
     /// Serialises read-change-write; the content itself is not kept in memory.
     writing: Mutex<()>,
+    /// The newest generation that was seen: while it is open, the vault never
+    /// goes back behind it, nor away.
+    seen: AtomicU64,
 }
 
 /// What is encrypted.
@@ -54,6 +58,23 @@ struct Content {
     entries: BTreeMap<String, BTreeMap<String, Zeroizing<String>>>,
 }
 
+impl Content {
+    /// A bound on its length as JSON, where a byte takes six at most.
+    fn size(&self) -> usize {
+        let entries = self.entries.iter().flat_map(|(service, users)| {
+            let lengths = users
+                .iter()
+                .map(|(user, secret)| user.len().saturating_add(secret.len()));
+            lengths.map(|length| length.saturating_add(service.len()))
+        });
+        entries
+            .fold(64_usize, |sum, length| {
+                sum.saturating_add(length).saturating_add(16)
+            })
+            .saturating_mul(6)
+    }
+}
+
 impl FileStore {
     pub(super) fn open(path: PathBuf, key: Key) -> Result<Arc<CredentialStore>, FileError> {
         let lock = lock(&path.with_extension("lock"))?;
@@ -63,6 +84,7 @@ impl FileStore {
             this: Weak::clone(this),
             _lock: lock,
             writing: Mutex::new(()),
+            seen: AtomicU64::new(0),
         });
         store.load()?;
         Ok(store)
@@ -70,7 +92,11 @@ impl FileStore {
 
     /// Reads and decrypts; an empty content where there is no file yet.
     fn load(&self) -> Result<Content, FileError> {
+        let seen = self.seen.load(Ordering::Acquire);
         let Some(sealed) = read_private(&self.path)? else {
+            if seen > 0 {
+                return Err(FileError::WentBack(self.path.clone()));
+            }
             return Ok(Content::default());
         };
         let identity = self
@@ -89,6 +115,10 @@ impl FileStore {
         if content.format > FORMAT {
             return Err(FileError::NewerFormat(self.path.clone()));
         }
+        if content.generation < seen {
+            return Err(FileError::WentBack(self.path.clone()));
+        }
+        self.seen.store(content.generation, Ordering::Release);
         Ok(content)
     }
 
@@ -105,9 +135,12 @@ impl FileStore {
             None => self.make_key()?,
         };
         let damaged = || FileError::Damaged(self.path.clone());
-        let plain = Zeroizing::new(serde_json::to_vec(&content).map_err(|_| damaged())?);
+        // Room for all of it at once: a buffer that grows leaves copies behind.
+        let mut plain = Zeroizing::new(Vec::with_capacity(content.size()));
+        serde_json::to_writer(&mut *plain, &content).map_err(|_| damaged())?;
         let sealed = age::encrypt(&identity.to_public(), &plain).map_err(|_| damaged())?;
         replace(&self.path, &sealed)?;
+        self.seen.store(content.generation, Ordering::Release);
         Ok(true)
     }
 
@@ -250,6 +283,9 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         .custom_flags(nofollow())
         .open(&temporary)
         .map_err(failed("open", &temporary))?;
+    // One that a crash left behind keeps the mode that it had.
+    file.set_permissions(Permissions::from_mode(0o600))
+        .map_err(failed("set the mode of", &temporary))?;
     file.write_all(bytes).map_err(failed("write", &temporary))?;
     file.sync_all().map_err(failed("fsync", &temporary))?;
     std::fs::rename(&temporary, path).map_err(failed("rename", &temporary))?;

@@ -138,9 +138,32 @@ fn a_second_process_is_kept_out_until_the_first_is_gone() {
 }
 
 #[test]
+fn a_vault_that_goes_back_or_away_under_a_running_daemon_is_noticed() {
+    let folder = filled();
+    let path = folder.path().join("vault.age");
+    let older = std::fs::read(&path).unwrap();
+    let vault = open(folder.path());
+    vault.write("a", "b", &Secret::new("c".into())).unwrap();
+    let newer = std::fs::read(&path).unwrap();
+    file::replace_for_tests(&path, &older);
+    for _ in 0..2 {
+        let error = vault.write("a", "d", &Secret::new("e".into())).unwrap_err();
+        assert!(
+            matches!(error, VaultError::File(FileError::WentBack(_))),
+            "{error}"
+        );
+        std::fs::remove_file(&path).unwrap_or_default();
+    }
+    file::replace_for_tests(&path, &newer);
+    assert_eq!(vault.read("a", "b").unwrap().unwrap().expose(), "c");
+}
+
+#[test]
 fn a_left_over_temporary_file_is_taken_over() {
     let folder = filled();
-    file::replace_for_tests(&folder.path().join("vault.age.new"), b"half");
+    let left_over = folder.path().join("vault.age.new");
+    file::replace_for_tests(&left_over, b"half");
+    std::fs::set_permissions(&left_over, std::fs::Permissions::from_mode(0o644)).unwrap();
     let vault = open(folder.path());
     vault.write("a", "b", &Secret::new("c".into())).unwrap();
     assert_eq!(vault.read("a", "b").unwrap().unwrap().expose(), "c");

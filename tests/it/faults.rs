@@ -51,6 +51,7 @@ fn broken(at: &str, answer: &str) -> Vec<Line> {
     script
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_is_named_and_no_mail_is_passed_over() {
     let good = ImapServer::start(Options {
@@ -212,7 +213,7 @@ fn with_mail(exists: u32, uid: u32, heads: &str) -> Vec<Line> {
         mail.len()
     );
     vec![
-        ("RFC822.SIZE", heads.replace("@", &head)),
+        ("RFC822.SIZE", heads.replace('@', &head)),
         (
             "BODY.PEEK[])",
             format!(

@@ -180,3 +180,33 @@ async fn a_waiting_mail_is_a_problem_and_what_was_taken_stays_taken() {
     );
     assert_eq!(world.machine.status()["held"], 0);
 }
+
+/// A replay of an old mail with a second date beside the signed one, written
+/// so that a lenient parser takes it and the signature does not cover it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_with_a_date_in_disguise_moves_nothing() {
+    let world = World::new().await;
+    let daemon = world.machine.daemon();
+    world.server.wait_idling(1).await;
+    world.server.deliver(&world.signed(&World::mail(2, 5)));
+    daemon.wait_for("credential.updated", |_| true);
+    let old = String::from_utf8(world.signed(&World::mail(1, 600_000))).unwrap();
+    for (nth, field) in ["Date :", "Da te:", "DATE:"].iter().enumerate() {
+        let replay = old.replacen(
+            "\r\n\r\n",
+            &format!("\r\n{field} Fri, 1 Jan 2099 00:00:00 +0000\r\n\r\n"),
+            1,
+        );
+        world.server.deliver(replay.as_bytes());
+        let line = daemon.wait_for_nth("notice.held", nth + 1, |_| true);
+        assert_eq!(line["reason"], "duplicate-header");
+    }
+    // Truly signed, and years ahead: it counts as made when it came in.
+    world
+        .server
+        .deliver(&world.signed(&World::mail(3, -40_000_000)));
+    daemon.wait_for_nth("credential.updated", 2, |_| true);
+    world.server.deliver(&world.signed(&World::mail(4, -61)));
+    daemon.wait_for_nth("credential.updated", 3, |_| true);
+    assert_eq!(world.credential(), Some(format!("pass{}", token(4))));
+}

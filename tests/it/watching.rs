@@ -357,3 +357,34 @@ async fn a_mail_too_large_for_a_notice_is_never_fetched() {
             .any(|line| line.contains("BODY.PEEK[])"))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_account_that_is_out_of_order_does_not_stop_another() {
+    let server = ImapServer::start(Options::default()).await;
+    let machine = ready(&server);
+    let mut text = std::fs::read_to_string(machine.config_file()).unwrap();
+    text.push_str("[[account]]\nusername = \"b@example.com\"\npassword = \"file:/no/such/file\"\n");
+    machine.configure(&text);
+    server.deliver(&TokenMail::new("b@example.com", &token(1), ago(2)).bytes());
+    server.deliver(&TokenMail::new(USER, &token(2), ago(1)).bytes());
+    let daemon = machine.daemon();
+    daemon.wait_for("credential.pending", |line| {
+        line["username"] == "b@example.com"
+    });
+    daemon.wait_for("credential.updated", |line| line["username"] == USER);
+    assert_eq!(machine.credential(USER), composite(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_lost_an_account_is_not_taken_for_a_new_one() {
+    let server = ImapServer::start(Options::default()).await;
+    server.deliver(&TokenMail::new(USER, &token(1), ago(2)).bytes());
+    let machine = ready(&server);
+    machine.ok(&["run", "--once"]);
+    for file in ["vault.age", "vault.key"] {
+        std::fs::remove_file(machine.state_dir().join(file)).unwrap();
+    }
+    machine
+        .run(&["run"])
+        .failed(65, "has lost what was kept", "journal.db");
+}
