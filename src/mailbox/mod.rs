@@ -1,9 +1,9 @@
 //! IMAP (RFC 3501): connect, log in, look through a folder, wait for news.
 //!
-//! The parts, from the network up: [`connect`] makes a line with TLS,
-//! [`guard`] bounds what a server may send over it, [`session`] is the command
-//! layer in which a lost connection is never "no mail", [`look`] finds the
-//! mails that could be notices, [`backoff`] says when to try again.
+//! The parts, from the network up: `connect` makes a line with TLS,
+//! `guard` bounds what a server may send over it, `session` is the command
+//! layer in which a lost connection is never "no mail", `look` finds the
+//! mails that could be notices, `backoff` says when to try again.
 //!
 //! Deliberately absent: what a mail means and where the cursor is kept. This
 //! room hands out bytes, and says up to which UID everything was looked at.
@@ -12,6 +12,7 @@ mod backoff;
 mod connect;
 mod error;
 mod guard;
+mod login;
 mod look;
 mod session;
 mod wire;

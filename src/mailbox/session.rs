@@ -21,8 +21,6 @@ use async_imap::Client;
 use async_imap::imap_proto::{
     AttributeValue, Capability, MailboxDatum, Outcome, Response, ResponseCode, Status,
 };
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::io::AsyncWriteExt;
@@ -33,8 +31,7 @@ use super::MailboxError;
 use super::connect::{self, Line, Roots, Security, Server};
 use super::error::clean;
 use super::guard::{Guard, Limits};
-use super::wire::{folder_name, head, login_error, quoted, uid_of};
-use crate::secret::Secret;
+use super::wire::{folder_name, head, uid_of};
 
 /// How long the server may be silent within one command.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -51,7 +48,7 @@ const HEAD: usize = 16 * 1024;
 pub struct Session {
     client: Client<Guard<Box<dyn Line>>>,
     tags: u32,
-    capabilities: BTreeSet<String>,
+    pub(super) capabilities: BTreeSet<String>,
     /// How many mails the folder has.
     exists: u32,
     /// More mails came since this was last asked.
@@ -134,69 +131,12 @@ impl Session {
         }
     }
 
-    /// Logs in with a password: AUTHENTICATE PLAIN (RFC 4616) where the server
-    /// has it, LOGIN otherwise.
-    pub async fn log_in(&mut self, user: &str, password: &Secret) -> Result<(), MailboxError> {
-        match self.authenticate(user, password).await {
-            // Some servers refuse by hanging up, and trying again at once
-            // would be hammering.
-            Err(MailboxError::Bye(_) | MailboxError::Lost(_)) => Err(MailboxError::LoginDropped),
-            other => other,
-        }?;
-        if self.capabilities.is_empty() {
-            self.command("CAPABILITY", "CAPABILITY", |_| {}).await?;
-        }
-        if self.can("ID") {
-            // RFC 2971: an operator who reads the server's log sees who this is.
-            let line = concat!(
-                r#"ID ("name" "tokenwatch" "version" ""#,
-                env!("CARGO_PKG_VERSION"),
-                r#"")"#
-            );
-            self.command("ID", line, |_| {}).await?;
-        }
-        Ok(())
-    }
-
-    async fn authenticate(&mut self, user: &str, password: &Secret) -> Result<(), MailboxError> {
-        const DOING: &str = "the login";
-        if [user, password.expose()].iter().any(|s| s.contains('\0')) {
-            return Err(MailboxError::Unsendable);
-        }
-        let tag = if self.can("AUTH=PLAIN") {
-            let plain = Zeroizing::new(format!("\0{user}\0{}", password.expose()));
-            let answer = Zeroizing::new(BASE64.encode(plain.as_bytes()));
-            if self.can("SASL-IR") {
-                let line = Zeroizing::new(format!("AUTHENTICATE PLAIN {}", answer.as_str()));
-                self.send(DOING, &line).await?
-            } else {
-                let tag = self.send(DOING, "AUTHENTICATE PLAIN").await?;
-                if let Some(refused) = self.until_continue(DOING, &tag).await? {
-                    return Err(login_error(&refused));
-                }
-                self.write(DOING, &answer, "").await?;
-                tag
-            }
-        } else if self.can("LOGINDISABLED") {
-            return Err(MailboxError::NoPasswordLogin);
-        } else {
-            let (user, password) = (quoted(user)?, quoted(password.expose())?);
-            let line = Zeroizing::new(format!("LOGIN {} {}", user.as_str(), password.as_str()));
-            self.send(DOING, &line).await?
-        };
-        self.capabilities.clear();
-        match self.until_done(DOING, &tag, |_| {}).await? {
-            Answer::Ok => Ok(()),
-            Answer::Refused(words) => Err(login_error(&words)),
-        }
-    }
-
     /// Whether the server pushes news (RFC 2177).
     pub fn can_idle(&self) -> bool {
         self.can("IDLE")
     }
 
-    fn can(&self, capability: &str) -> bool {
+    pub(super) fn can(&self, capability: &str) -> bool {
         self.capabilities.contains(capability)
     }
 
@@ -402,7 +342,7 @@ impl Session {
 
     /// Sends one command, hands each untagged answer on, and succeeds when the
     /// tagged OK was read.
-    async fn command(
+    pub(super) async fn command(
         &mut self,
         doing: &'static str,
         line: &str,
@@ -418,7 +358,11 @@ impl Session {
         }
     }
 
-    async fn send(&mut self, doing: &'static str, line: &str) -> Result<String, MailboxError> {
+    pub(super) async fn send(
+        &mut self,
+        doing: &'static str,
+        line: &str,
+    ) -> Result<String, MailboxError> {
         self.tags = self.tags.wrapping_add(1);
         let tag = format!("t{}", self.tags);
         self.client.get_mut().begin_command();
@@ -428,7 +372,7 @@ impl Session {
 
     /// Writes one line. It goes past async-imap, whose own writing would log
     /// it, password and all.
-    async fn write(
+    pub(super) async fn write(
         &mut self,
         doing: &'static str,
         first: &str,
@@ -454,7 +398,7 @@ impl Session {
         }
     }
 
-    async fn until_done(
+    pub(super) async fn until_done(
         &mut self,
         doing: &'static str,
         tag: &str,
@@ -471,7 +415,7 @@ impl Session {
     }
 
     /// Reads until the server asks for more; `Some` are its words where it refuses.
-    async fn until_continue(
+    pub(super) async fn until_continue(
         &mut self,
         doing: &'static str,
         tag: &str,
@@ -577,7 +521,7 @@ enum Heard {
 }
 
 /// What a tagged answer says.
-enum Answer {
+pub(super) enum Answer {
     Ok,
     /// NO or BAD, and the server's words.
     Refused(String),

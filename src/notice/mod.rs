@@ -9,9 +9,9 @@
 //! picked. Who sent the mail is deliberately absent: that is `sender`'s
 //! question, and `judge` asks both.
 //!
-//! The way of a mail through this room: [`mime`] takes out what each
-//! rendition of the mail shows, [`html`] what a person would see of an HTML
-//! part, [`text`] makes look-alike characters equal, [`wording`] finds the
+//! The way of a mail through this room: `mime` takes out what each
+//! rendition of the mail shows, `html` what a person would see of an HTML
+//! part, `text` makes look-alike characters equal, `wording` finds the
 //! labels and values.
 
 mod html;

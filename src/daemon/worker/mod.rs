@@ -1,0 +1,397 @@
+//! The worker: the one place where anything changes (invariant 7).
+//!
+//! It owns the vault and the journal and runs on a thread of its own, since
+//! both block. Whoever wants something done hands it a piece of work and waits
+//! for the answer; two never run at once. With no daemon running, a command
+//! opens a worker itself and does the same work through the same methods.
+//!
+//! The order of a new token is what makes a crash harmless (invariant 1): the
+//! account's document, then the entry that others read, then outcome and
+//! cursor. Whatever is cut off, the mail is looked at again, its token is then
+//! known, and `start_up` writes the entry that was missed.
+
+mod accounts;
+mod names;
+mod thread;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::board::Board;
+use super::state::{self, StateError};
+use crate::api::AccountStatus;
+use crate::config::Config;
+use crate::journal::{Cursor, Journal, Kind, Place, Record};
+use crate::judge::{Finding, Judgement};
+use crate::notice::{NotANotice, Notice};
+use crate::rotation::{Event, Source};
+use crate::sender::Verdict;
+use crate::vault::Vault;
+
+pub use names::SecretName;
+pub use thread::Handle;
+pub(super) use thread::start;
+
+/// Owns the vault and the journal.
+pub struct Worker {
+    config: Arc<Config>,
+    vault: Vault,
+    journal: Journal,
+    board: Arc<Board>,
+    /// How the accounts stand, by the key of their usernames, as they were
+    /// when something of them last changed.
+    standing: BTreeMap<String, AccountStatus>,
+    /// Accounts whose password could not be read or whose entry could not be
+    /// written: they are tried again.
+    unsettled: BTreeSet<String>,
+}
+
+/// A mail that was looked at.
+pub struct Report {
+    /// Where it is.
+    pub place: Place,
+    /// When the server received it (INTERNALDATE).
+    pub received: Timestamp,
+    /// What is to be thought of it.
+    pub content: Content,
+    /// Where the cursor goes when the outcome is durable.
+    pub cursor: Option<Cursor>,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+}
+
+/// What is to be thought of a mail.
+pub enum Content {
+    /// It was fetched and judged.
+    Judged(Judgement),
+    /// Reading it went wrong.
+    Unreadable,
+    /// It is larger than a notice could be, and was not fetched. `announced`
+    /// says that its subject is that of a token mail.
+    TooLarge {
+        /// Its subject speaks of a security token.
+        announced: bool,
+    },
+}
+
+/// What became of a mail.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The outcome itself.
+    pub kind: Kind,
+    /// A stable code, where there is a reason.
+    pub reason: Option<String>,
+    /// The reason in words.
+    pub detail: Option<String>,
+    /// Whose token it brought.
+    pub username: Option<String>,
+}
+
+impl Outcome {
+    fn because(kind: Kind, reason: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: Some(reason.to_owned()),
+            detail: Some(detail.into()),
+            username: None,
+        }
+    }
+
+    fn of(mut self, username: &str) -> Self {
+        self.username = Some(username.to_owned());
+        self
+    }
+}
+
+impl Worker {
+    /// Opens vault and journal.
+    pub fn open(config: Arc<Config>, board: Arc<Board>) -> Result<Self, StateError> {
+        let (vault, journal) = state::open(&config)?;
+        Ok(Self {
+            config,
+            vault,
+            journal,
+            board,
+            standing: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+        })
+    }
+
+    /// Finishes what a crash or a change of passwords has left undone.
+    pub fn start_up(&mut self) -> Result<(), StateError> {
+        let config = Arc::clone(&self.config);
+        for account in &config.accounts {
+            self.reconcile(account)?;
+        }
+        self.tell_board()
+    }
+
+    /// Tries again what did not go well. Called every so often.
+    pub fn tidy(&mut self) -> Result<(), StateError> {
+        let config = Arc::clone(&self.config);
+        for username in std::mem::take(&mut self.unsettled) {
+            if let Some(account) = config.account(&username) {
+                self.reconcile(account)?;
+            }
+        }
+        self.tell_board()
+    }
+
+    // --- mails -----------------------------------------------------------
+
+    /// Takes a mail in. When this returns, its outcome and all that it brought
+    /// are durable.
+    pub fn receive(&mut self, report: Report) -> Result<Outcome, StateError> {
+        let now = Timestamp::now();
+        let (message_id, sender) = match &report.content {
+            Content::Judged(judgement) => (
+                judgement.envelope.message_id.clone(),
+                judgement.envelope.from.clone(),
+            ),
+            Content::TooLarge { .. } | Content::Unreadable => (None, None),
+        };
+        let known = self.journal.outcome(&report.place)?;
+        let mut outcome = self.decide(&report, known, now)?;
+        if let Some(known) = known.filter(|known| known.is_settled() && !outcome.kind.is_settled())
+        {
+            // Its key may be gone from the DNS since: that undoes nothing.
+            outcome = Outcome {
+                kind: known,
+                reason: None,
+                detail: Some("it was taken when it came in".to_owned()),
+                username: outcome.username,
+            };
+        }
+        if report.dry_run {
+            return Ok(outcome);
+        }
+        let record = Record {
+            place: report.place,
+            kind: outcome.kind,
+            reason: outcome.reason.clone(),
+            username: outcome.username.clone(),
+            message_id,
+            received: report.received,
+        };
+        self.journal.record(&record, report.cursor, now)?;
+        log(
+            &record,
+            &outcome,
+            sender.as_deref(),
+            known == Some(outcome.kind),
+        );
+        self.tell_board()?;
+        Ok(outcome)
+    }
+
+    fn decide(
+        &mut self,
+        report: &Report,
+        known: Option<Kind>,
+        now: Timestamp,
+    ) -> Result<Outcome, StateError> {
+        let judgement = match &report.content {
+            Content::Judged(judgement) => judgement,
+            Content::Unreadable => {
+                return Ok(Outcome::because(
+                    Kind::Held,
+                    "internal",
+                    "reading it went wrong: please report it",
+                ));
+            }
+            Content::TooLarge { announced } => {
+                let kind = if *announced {
+                    Kind::Held
+                } else {
+                    Kind::Ignored
+                };
+                return Ok(Outcome::because(
+                    kind,
+                    "too-large",
+                    "the mail is larger than `max-mail-size` and was not fetched",
+                ));
+            }
+        };
+        let (notice, verdict) = match &judgement.finding {
+            Finding::NotANotice(why) => {
+                let kind = match why {
+                    NotANotice::Ignored(_) => Kind::Ignored,
+                    NotANotice::Held(_) => Kind::Held,
+                };
+                return Ok(Outcome::because(kind, why.code(), why.to_string()));
+            }
+            Finding::Notice(notice, verdict) => (notice, verdict),
+        };
+        let username = notice.username.as_str();
+        match verdict {
+            Verdict::Untrusted(_) => {
+                let code = verdict.code().unwrap_or_default();
+                Ok(Outcome::because(Kind::Held, code, verdict.to_string()).of(username))
+            }
+            Verdict::Undecided(_) => {
+                let code = verdict.code().unwrap_or_default();
+                let kind = if self.has_waited(&report.place, now)? {
+                    Kind::Held
+                } else {
+                    Kind::Undecided
+                };
+                Ok(Outcome::because(kind, code, verdict.to_string()).of(username))
+            }
+            Verdict::Trusted(_) => match self.config.account(username).cloned() {
+                None => Ok(Outcome::because(
+                    Kind::Held,
+                    "unknown-account",
+                    format!("no [[account]] is configured for {username}"),
+                )
+                .of(username)),
+                Some(account) => {
+                    let event = self.event(report, judgement, notice, verdict)?;
+                    let taken_before = known.is_some_and(Kind::is_settled);
+                    self.take(&account, event, taken_before, report.dry_run, now)
+                }
+            },
+        }
+    }
+
+    /// Whether a mail has been undecided for as long as is waited.
+    fn has_waited(&self, place: &Place, now: Timestamp) -> Result<bool, StateError> {
+        let undecided =
+            self.journal
+                .undecided(&place.mailbox, &place.folder, place.uid_validity)?;
+        let since = undecided.iter().find(|(uid, _)| *uid == place.uid);
+        Ok(since.is_some_and(|(_, since)| {
+            // A clock that was set back has waited for nothing.
+            Duration::try_from(now.duration_since(*since))
+                .is_ok_and(|waited| waited >= self.config.trust.undecided_for)
+        }))
+    }
+
+    fn event(
+        &self,
+        report: &Report,
+        judgement: &Judgement,
+        notice: &Notice,
+        verdict: &Verdict,
+    ) -> Result<Event, StateError> {
+        Ok(Event::Notice {
+            token: notice.token.clone(),
+            fingerprint: self.fingerprint(&notice.token, report.dry_run)?,
+            source: Source {
+                mailbox: report.place.mailbox.clone(),
+                folder: report.place.folder.clone(),
+                uid_validity: report.place.uid_validity,
+                uid: report.place.uid,
+                message_id: judgement.envelope.message_id.clone(),
+                originated: judgement.originated(report.received),
+                received: report.received,
+            },
+            proof: verdict.to_string(),
+        })
+    }
+
+    fn tell_board(&self) -> Result<(), StateError> {
+        let standing = self.standing.values().cloned().collect();
+        let (held, undecided) = (
+            self.journal.count(Kind::Held)?,
+            self.journal.count(Kind::Undecided)?,
+        );
+        self.board.accounts(standing, held, undecided);
+        Ok(())
+    }
+
+    // --- cursors ---------------------------------------------------------
+
+    /// Up to where a folder was read.
+    pub fn cursor(&self, mailbox: &str, folder: &str) -> Result<Option<Cursor>, StateError> {
+        Ok(self.journal.cursor(mailbox, folder)?)
+    }
+
+    /// Moves a folder's cursor over mails that are none of our business.
+    pub fn move_cursor(
+        &mut self,
+        mailbox: &str,
+        folder: &str,
+        cursor: Cursor,
+    ) -> Result<(), StateError> {
+        Ok(self.journal.move_cursor(mailbox, folder, cursor)?)
+    }
+
+    /// Forgets the cursor of a folder whose server went back behind it.
+    pub fn forget_from(
+        &mut self,
+        mailbox: &str,
+        folder: &str,
+        uid_validity: u32,
+        uid_next: u32,
+    ) -> Result<(), StateError> {
+        Ok(self
+            .journal
+            .forget_from(mailbox, folder, uid_validity, uid_next)?)
+    }
+
+    /// A mail that was undecided is there no more.
+    pub fn gone(&mut self, place: Place) -> Result<(), StateError> {
+        let now = Timestamp::now();
+        let record = Record {
+            place,
+            kind: Kind::Ignored,
+            reason: Some("gone".to_owned()),
+            username: None,
+            message_id: None,
+            received: now,
+        };
+        self.journal.record(&record, None, now)?;
+        tracing::info!(
+            event = "notice.ignored",
+            mailbox = record.place.mailbox,
+            folder = record.place.folder,
+            uid = record.place.uid,
+            reason = "gone",
+            "a mail that waited is there no more"
+        );
+        self.tell_board()
+    }
+
+    /// The mails of a folder whose sender could not be judged yet.
+    pub fn undecided(
+        &self,
+        mailbox: &str,
+        folder: &str,
+        uid_validity: u32,
+    ) -> Result<Vec<u32>, StateError> {
+        let open = self.journal.undecided(mailbox, folder, uid_validity)?;
+        Ok(open.into_iter().map(|(uid, _)| uid).collect())
+    }
+}
+
+/// One line an outcome. What was told before is told again at debug only.
+fn log(record: &Record, outcome: &Outcome, sender: Option<&str>, again: bool) {
+    macro_rules! line {
+        ($level:ident, $message:literal) => {
+            tracing::$level!(
+                event = format!("notice.{}", outcome.kind.word()),
+                mailbox = record.place.mailbox,
+                folder = record.place.folder,
+                uid = record.place.uid,
+                message_id = record.message_id,
+                sender,
+                username = outcome.username,
+                reason = outcome.reason,
+                detail = outcome.detail,
+                $message
+            )
+        };
+    }
+    match outcome.kind {
+        _ if again => line!(debug, "a mail was looked at again"),
+        Kind::Held => line!(warn, "a mail is held: a person must decide"),
+        Kind::Undecided => line!(warn, "a mail waits: its sender cannot be judged now"),
+        Kind::Updated => line!(info, "a mail brought a new token"),
+        Kind::Duplicate => line!(info, "a mail brought a token that is known"),
+        Kind::Older => line!(info, "a mail brought a token older than the one in use"),
+        Kind::Ignored => line!(info, "a mail is no token mail"),
+    }
+}
