@@ -25,7 +25,11 @@ pub(super) fn find(given: Option<&Path>) -> Result<PathBuf, ConfigError> {
         .chain([PathBuf::from("/etc")])
         .map(|base| base.join(FILE))
         .collect();
-    match searched.iter().find(|path| path.exists()) {
+    // One in a folder that we may not look into is there, as far as we know.
+    match searched
+        .iter()
+        .find(|path| path.try_exists().unwrap_or(true))
+    {
         Some(found) => Ok(found.clone()),
         None => Err(ConfigError::NotFound { searched }),
     }

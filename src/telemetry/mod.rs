@@ -8,6 +8,8 @@
 //! async-imap logs every byte that it reads, mails included, through it. What
 //! is to be seen of the protocol is logged by our own command layer.
 
+mod journal;
+
 use std::io;
 
 use clap::ValueEnum;
@@ -15,6 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::config::stderr_is_the_journal;
+use journal::Journal;
 
 /// What a log line looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -52,10 +55,8 @@ pub fn init(filter: &str, format: Format, colour: bool) -> Result<(), TelemetryE
         Format::Text | Format::Json => false,
     };
     let layer: Box<dyn Layer<Registry> + Send + Sync> = if journald {
-        tracing_journald::layer()
+        Journal::connect()
             .map_err(TelemetryError::Journald)?
-            .with_field_prefix(Some("TOKENWATCH".to_owned()))
-            .with_syslog_identifier("tokenwatch".to_owned())
             .boxed()
     } else if format == Format::Json {
         fmt::layer()
