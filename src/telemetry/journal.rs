@@ -1,4 +1,4 @@
-//! The journal, by its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+//! The journal, by its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>).
 //!
 //! Every field of an event is a field of the journal, `TOKENWATCH_` before its
 //! name, so that a script can match it. The message is the event's own and
