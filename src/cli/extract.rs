@@ -25,7 +25,11 @@ pub(super) async fn extract(config: Config, wanted: &arguments::Extract) -> Ende
             read = read.saturating_add(1);
             let judgement = judge(&raw, &policy, &keys).await;
             let line = Line::of(source, &judgement, &config, wanted.reveal);
-            if matches!(judgement.finding, Finding::Notice(..)) {
+            let is_one = !matches!(
+                judgement.finding,
+                Finding::NotANotice(NotANotice::Ignored(_))
+            );
+            if is_one {
                 notices = notices.saturating_add(1);
             }
             if wanted.json {

@@ -64,8 +64,10 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Binds. A socket that a crash left behind is taken over.
-    pub(super) async fn bind(path: &Path) -> Result<Self, ControlError> {
+    /// Binds. A socket that a crash left behind is taken over. In a run-time
+    /// folder the group may call; in the state folder everything is its
+    /// owner's alone.
+    pub(super) async fn bind(path: &Path, state_dir: &Path) -> Result<Self, ControlError> {
         let failed = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| ControlError::Io {
@@ -93,7 +95,12 @@ impl Listener {
         }
         // The process's umask keeps others out until the mode is set.
         let listener = UnixListener::bind(path).map_err(failed("listen on", path))?;
-        tokio::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+        let mode = if path.starts_with(state_dir) {
+            0o600
+        } else {
+            0o660
+        };
+        tokio::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
             .await
             .map_err(failed("set the mode of", path))?;
         Ok(Self {

@@ -145,7 +145,7 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let config = Arc::new(config);
     let (worker, tools, board, worker_ended) = open(&config)?;
-    let control = control::Listener::bind(&socket).await?;
+    let control = control::Listener::bind(&socket, &config.state_dir).await?;
 
     let tasks = TaskTracker::new();
     let stop = stop.child_token();

@@ -65,7 +65,10 @@ pub(super) fn render(source: &str) -> Seen {
                         hidden = hidden.saturating_sub(1);
                         seen.hidden.push('\n');
                     }
-                    separate(&mut seen.visible, element.name());
+                    // A line break has a beginning and an end, and is one.
+                    if element.name() != "br" {
+                        separate(&mut seen.visible, element.name());
+                    }
                 }
             }
         }
@@ -127,12 +130,19 @@ fn is_zero(value: &str) -> bool {
 fn separate(out: &mut String, name: &str) {
     match name {
         "td" | "th" => out.push(' '),
-        "br" | "p" | "div" | "tr" | "table" | "li" | "ul" | "ol" | "dl" | "dt" | "dd" | "h1"
-        | "h2" | "h3" | "h4" | "h5" | "h6" | "blockquote" | "pre" | "hr" | "section"
-        | "article" | "header" | "footer" | "center" | "body" | "tbody"
+        "div" | "tr" | "li" | "dt" | "dd" | "section" | "article" | "header" | "footer"
+        | "center" | "body" | "tbody"
             if !out.is_empty() && !out.ends_with('\n') =>
         {
             out.push('\n');
+        }
+        "br" if !out.is_empty() && !out.ends_with("\n\n") => out.push('\n'),
+        // These have a margin: what stands below begins anew.
+        "p" | "table" | "ul" | "ol" | "dl" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6"
+        | "blockquote" | "pre" | "hr" => {
+            while !out.is_empty() && !out.ends_with("\n\n") {
+                out.push('\n');
+            }
         }
         _ => {}
     }
@@ -158,7 +168,7 @@ mod tests {
     #[test]
     fn blocks_end_lines_and_cells_leave_gaps() {
         let seen = render("<table><tr><td>Username:</td><td>a@b.c</td></tr></table><p>x<br>y");
-        assert_eq!(seen.visible.trim(), "Username:  a@b.c \nx\ny");
+        assert_eq!(seen.visible.trim(), "Username:  a@b.c \n\nx\ny");
     }
 
     #[test]

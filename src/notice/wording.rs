@@ -176,16 +176,16 @@ fn is_cut(behind: &str, next_line: &str) -> bool {
 fn by_structure(text: &str) -> Found {
     let lines = labelled_lines(text);
     let mut pairs: Vec<(&str, &str)> = Vec::new();
-    for (index, pair) in lines.windows(2).enumerate() {
-        let [(_, first), (_, second)] = pair else {
+    for pair in lines.windows(2) {
+        let [first, second] = pair else {
             continue;
         };
-        if address(first).is_some() && (looks_like_token(second) || is_placeholder(second)) {
-            let next = lines.get(index.saturating_add(2));
-            if next.is_some_and(|(label, next)| label.is_empty() && is_cut("", next)) {
+        let could_be = looks_like_token(&second.value) || is_placeholder(&second.value);
+        if address(&first.value).is_some() && could_be {
+            if is_cut("", &second.below) {
                 return Err(NotANotice::Held(Doubt::Malformed));
             }
-            pairs.push((first, second));
+            pairs.push((&first.value, &second.value));
         }
     }
     if pairs.is_empty() {
@@ -236,29 +236,40 @@ fn decide<'a>(
     }
 }
 
-/// Lines of the form `label: value`, the value taken from the next line where
-/// nothing stands behind the colon.
-fn labelled_lines(text: &str) -> Vec<(String, String)> {
-    let mut lines = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .peekable();
+/// A line of the form `label: value`.
+struct Labelled {
+    value: String,
+    /// The line right below the value, empty where a gap is.
+    below: String,
+}
+
+/// The lines that have text, the value taken from the next one where nothing
+/// stands behind the colon.
+fn labelled_lines(text: &str) -> Vec<Labelled> {
+    let mut lines = text.lines().map(str::trim).peekable();
     let mut found = Vec::new();
     while let Some(line) = lines.next() {
-        let Some((label, value)) = line.split_once(':') else {
-            found.push((String::new(), line.to_owned()));
+        if line.is_empty() {
             continue;
-        };
-        let value = match value.trim() {
-            "" => lines
+        }
+        let (label, mut value) = line.split_once(':').unwrap_or(("", line));
+        value = value.trim();
+        if value.is_empty() {
+            // The value on the next line, or below one empty line.
+            lines.next_if(|next| next.is_empty());
+            value = lines
                 .next_if(|next| !next.contains(':'))
-                .unwrap_or_default(),
-            value => value,
-        };
-        found.push((label.trim().to_owned(), value.to_owned()));
+                .unwrap_or_default();
+        }
+        if label.chars().count() <= 80 {
+            found.push(Labelled {
+                value: value.to_owned(),
+                below: lines
+                    .peek()
+                    .map_or_else(String::new, |&next| next.to_owned()),
+            });
+        }
     }
-    found.retain(|(label, _)| label.chars().count() <= 80);
     found
 }
 

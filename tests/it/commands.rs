@@ -308,7 +308,7 @@ fn curl_can_ask_for_health_and_metrics() {
     machine.wait_status(|status| status["state"] == "degraded");
     assert!(get("/healthz").starts_with("HTTP/1.1 503"));
     let mode = std::fs::metadata(machine.state_dir().join("control.sock")).unwrap();
-    assert_eq!(mode.permissions().mode() & 0o777, 0o660);
+    assert_eq!(mode.permissions().mode() & 0o777, 0o600);
 }
 
 #[test]
@@ -319,6 +319,8 @@ fn two_configurations_for_one_daemon_are_noticed() {
     daemon.env("XDG_RUNTIME_DIR", &runtime);
     let daemon = crate::process::Daemon::start(daemon);
     daemon.wait_for("daemon.ready", |_| true);
+    let socket = std::fs::metadata(runtime.join("tokenwatch/control.sock")).unwrap();
+    assert_eq!(socket.permissions().mode() & 0o777, 0o660, "for the group");
     let ask = |state: &str| {
         machine.configure(&basic().replace("state-dir = \"STATE\"\n", state));
         let mut command = machine.command(&["secret", "list"]);
