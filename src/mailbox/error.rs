@@ -109,6 +109,9 @@ pub enum MailboxError {
     },
 }
 
+/// What most faults of a network or a server come to.
+const PASSES: &str = "the daemon tries again by itself; see the server if it stays so";
+
 /// How an error is to be met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -123,75 +126,64 @@ pub enum Class {
 impl MailboxError {
     /// How the error is to be met.
     pub fn class(&self) -> Class {
-        match self {
-            Self::LoginRefused { .. } | Self::LoginDropped => Class::Login,
-            Self::CaFile { .. }
-            | Self::HostName(_)
-            | Self::NoStartTls
-            | Self::NoPasswordLogin
-            | Self::Unsendable
-            | Self::NoFolder(_) => Class::Person,
-            Self::Connect { .. }
-            | Self::Tls { .. }
-            | Self::NotImap(_)
-            | Self::LoginUnavailable(_)
-            | Self::Refused { .. }
-            | Self::Bye(_)
-            | Self::Lost(_)
-            | Self::Io { .. }
-            | Self::Deadline(_)
-            | Self::Excess(_)
-            | Self::Unparsable(_)
-            | Self::Lacking { .. } => Class::Transient,
-        }
+        self.meaning().0
     }
 
     /// A stable code for `status`.
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::Connect { .. } => "mailbox-unreachable",
-            Self::CaFile { .. } | Self::HostName(_) | Self::Tls { .. } | Self::NoStartTls => {
-                "mailbox-tls"
-            }
-            Self::LoginRefused { .. } | Self::NoPasswordLogin | Self::Unsendable => {
-                "mailbox-login-refused"
-            }
-            Self::NoFolder(_) => "mailbox-folder-missing",
-            Self::NotImap(_)
-            | Self::LoginUnavailable(_)
-            | Self::LoginDropped
-            | Self::Refused { .. }
-            | Self::Bye(_)
-            | Self::Lost(_)
-            | Self::Io { .. }
-            | Self::Deadline(_)
-            | Self::Excess(_)
-            | Self::Unparsable(_)
-            | Self::Lacking { .. } => "mailbox-lost",
-        }
+        self.meaning().1
     }
 
     /// What a person can do about it.
     pub fn hint(&self) -> &'static str {
+        self.meaning().2
+    }
+
+    fn meaning(&self) -> (Class, &'static str, &'static str) {
+        const TLS: &str = "mailbox-tls";
+        const REFUSED: &str = "mailbox-login-refused";
+        const LOST: &str = "mailbox-lost";
         match self {
-            Self::Connect { .. } => {
-                "see that `host` and `port` are right and that the network lets us through"
-            }
-            Self::CaFile { .. } => "see what `ca-file` points to: it must be PEM",
-            Self::HostName(_) => "see `host` of the mailbox",
-            Self::Tls { .. } => {
-                "if the server's certificate is signed by your own authority, name that in `ca-file`"
-            }
-            Self::NoStartTls => "use `tls = \"implicit\"` with port 993",
-            Self::NotImap(_) => "see that `port` and `tls` of the mailbox belong together",
-            Self::LoginRefused { .. } => {
-                "set the right password with `tokenwatch secret set mailbox/NAME`; some providers want an app password"
-            }
-            Self::NoPasswordLogin => "this provider wants another way to log in",
-            Self::Unsendable => "set a password without line ends",
-            Self::NoFolder(_) => "see `folders` of the mailbox; names are case-sensitive",
+            Self::Connect { .. } => (
+                Class::Transient,
+                "mailbox-unreachable",
+                "see that `host` and `port` are right and that the network lets us through",
+            ),
+            Self::CaFile { .. } => (
+                Class::Person,
+                TLS,
+                "see what `ca-file` points to: it must be PEM",
+            ),
+            Self::HostName(_) => (Class::Person, TLS, "see `host` of the mailbox"),
+            Self::Tls { .. } => (
+                Class::Transient,
+                TLS,
+                "if the server's certificate is signed by your own authority, name that in `ca-file`",
+            ),
+            Self::NoStartTls => (Class::Person, TLS, "use `tls = \"implicit\"` with port 993"),
+            Self::NotImap(_) => (
+                Class::Transient,
+                LOST,
+                "see that `port` and `tls` of the mailbox belong together",
+            ),
+            Self::LoginRefused { .. } => (
+                Class::Login,
+                REFUSED,
+                "set the right password with `tokenwatch secret set mailbox/NAME`; some providers want an app password",
+            ),
+            Self::NoPasswordLogin => (
+                Class::Person,
+                REFUSED,
+                "this provider wants another way to log in",
+            ),
+            Self::Unsendable => (Class::Person, REFUSED, "set a password without line ends"),
+            Self::NoFolder(_) => (
+                Class::Person,
+                "mailbox-folder-missing",
+                "see `folders` of the mailbox; names are case-sensitive",
+            ),
+            Self::LoginDropped => (Class::Login, LOST, PASSES),
             Self::LoginUnavailable(_)
-            | Self::LoginDropped
             | Self::Refused { .. }
             | Self::Bye(_)
             | Self::Lost(_)
@@ -199,9 +191,7 @@ impl MailboxError {
             | Self::Deadline(_)
             | Self::Excess(_)
             | Self::Unparsable(_)
-            | Self::Lacking { .. } => {
-                "the daemon tries again by itself; see the server if it stays so"
-            }
+            | Self::Lacking { .. } => (Class::Transient, LOST, PASSES),
         }
     }
 
