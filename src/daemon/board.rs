@@ -49,6 +49,8 @@ struct Inner {
 /// The board.
 pub struct Board {
     inner: Mutex<Inner>,
+    /// Since when it is known that no account is configured.
+    no_account: Option<Timestamp>,
     changed: watch::Sender<()>,
 }
 
@@ -81,6 +83,7 @@ impl Board {
             })
             .collect();
         Self {
+            no_account: config.accounts.is_empty().then_some(now),
             inner: Mutex::new(Inner {
                 rows,
                 accounts: Vec::new(),
@@ -210,6 +213,12 @@ impl Board {
                 });
             }
         }
+        problems.extend(self.no_account.map(|since| Problem {
+            code: "no-account".to_owned(),
+            title: "no [[account]] is configured, so every token mail is held".to_owned(),
+            hint: "add an [[account]] with the Salesforce username".to_owned(),
+            since,
+        }));
         problems.extend(inner.undecided.map(|(count, since)| {
             Problem {
                 code: "sender-undecided".to_owned(),
