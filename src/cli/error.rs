@@ -146,8 +146,13 @@ fn meet(error: &anyhow::Error) -> (u8, Option<String>) {
         daemon(error)
     } else if let Some(error) = error.downcast_ref::<StateError>() {
         (state(error), Some(error.hint()))
-    } else if error.is::<TelemetryError>() {
-        let hint = "a filter is a level (error, warn, info, debug, trace) or target=level,…";
+    } else if let Some(error) = error.downcast_ref::<TelemetryError>() {
+        let hint = match error {
+            TelemetryError::Filter(_) => {
+                "a filter is a level (error, warn, info, debug, trace) or target=level,…"
+            }
+            TelemetryError::Journald(_) => "use --log-format text where no journal is",
+        };
         (USAGE, Some(hint.to_owned()))
     } else {
         (FAILED, None)

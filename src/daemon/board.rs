@@ -4,7 +4,7 @@
 //! Nothing here waits for a mail server or a vault, so that `status` answers
 //! when they do not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -40,6 +40,8 @@ struct Inner {
     held: u32,
     /// Mails whose sender cannot be judged, and since when there are any.
     undecided: Option<(u32, Timestamp)>,
+    /// Accounts that could not be read or written, and since when.
+    unsettled: Option<(BTreeSet<String>, Timestamp)>,
     /// What is wrong with the vault or the journal.
     worker: Option<Problem>,
     /// When an account came into its state.
@@ -89,6 +91,7 @@ impl Board {
                 accounts: Vec::new(),
                 held: 0,
                 undecided: None,
+                unsettled: None,
                 worker: None,
                 account_since: BTreeMap::new(),
             }),
@@ -151,7 +154,13 @@ impl Board {
     }
 
     /// How the accounts stand, and how many mails are held and undecided.
-    pub(super) fn accounts(&self, accounts: Vec<AccountStatus>, held: u32, undecided: u32) {
+    pub(super) fn accounts(
+        &self,
+        accounts: Vec<AccountStatus>,
+        held: u32,
+        undecided: u32,
+        unsettled: BTreeSet<String>,
+    ) {
         let now = Timestamp::now();
         let mut inner = self.lock();
         for account in &accounts {
@@ -165,6 +174,8 @@ impl Board {
         }
         inner.accounts = accounts;
         inner.held = held;
+        let since = inner.unsettled.as_ref().map_or(now, |(_, since)| *since);
+        inner.unsettled = (!unsettled.is_empty()).then_some((unsettled, since));
         let since = inner.undecided.map_or(now, |(_, since)| since);
         inner.undecided = (undecided > 0).then_some((undecided, since));
         drop(inner);
@@ -219,13 +230,21 @@ impl Board {
             hint: "add an [[account]] with the Salesforce username".to_owned(),
             since,
         }));
+        problems.extend(inner.unsettled.iter().map(|(usernames, since)| {
+            let usernames: Vec<&str> = usernames.iter().map(String::as_str).collect();
+            Problem {
+                code: "account-unsettled".to_owned(),
+                title: format!("what is kept for {} could not be read or written", usernames.join(", ")),
+                hint: "see that the vault is there, unlocked, and the disk not full; it is tried again each minute"
+                    .to_owned(),
+                since: *since,
+            }
+        }));
         problems.extend(inner.undecided.map(|(count, since)| {
             Problem {
                 code: "sender-undecided".to_owned(),
-                title: format!(
-                    "the senders of {count} mails cannot be judged: the DNS does not answer"
-                ),
-                hint: "see `dns-servers` in [trust] and the system's resolver; it is tried again"
+                title: format!("{count} mails cannot be judged now, and wait"),
+                hint: "the log says why at `notice.undecided`: most often the DNS does not answer"
                     .to_owned(),
                 since,
             }

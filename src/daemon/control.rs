@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::connect_info::Connected;
@@ -54,6 +55,9 @@ pub enum ControlError {
     #[error("another tokenwatch listens on {0}")]
     InUse(PathBuf),
 }
+
+/// How long requests may take to end when the daemon stops.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The socket, bound.
 pub(super) struct Listener {
@@ -112,12 +116,20 @@ impl Listener {
 
     /// Serves until it is stopped.
     pub(super) async fn serve(self, rooms: Rooms) {
-        let stop = rooms.stop.clone();
+        let (stop, stopping) = (rooms.stop.clone(), rooms.stop.clone());
         let service = router(rooms).into_make_service_with_connect_info::<Peer>();
         let served =
             axum::serve(self.socket, service).with_graceful_shutdown(stop.cancelled_owned());
-        if let Err(error) = served.await {
-            tracing::error!(event = "control.failed", %error, "the control API has ended");
+        // Who holds half a request does not hold the daemon.
+        let patience = async {
+            stopping.cancelled().await;
+            tokio::time::sleep(PATIENCE).await;
+        };
+        tokio::select! {
+            ended = served => if let Err(error) = ended {
+                tracing::error!(event = "control.failed", %error, "the control API has ended");
+            },
+            () = patience => {}
         }
         // The next daemon may have taken the place.
         if self.identity.is_some()

@@ -6,6 +6,7 @@
 //! is the worker's: what this task forgets when it starts over, it looks at
 //! again.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,14 @@ use super::looking::{Looked, Target, Tools};
 use crate::api::MailboxState;
 use crate::config;
 use crate::journal::Kind;
-use crate::mailbox::{Backoff, Class, Look, Scope, Session, Wake};
+use crate::mailbox::{Backoff, Class, Look, MailboxError, Scope, Session, Wake};
+
+/// How long a mail that the server does not hand out may keep the others from
+/// being seen. Then it is passed over, remembered, and asked for again later.
+const STUMBLING: Duration = Duration::from_secs(600);
+
+/// How many mails a single run passes over so.
+const MAX_STUMBLES: usize = 16;
 
 /// A connection that held for so long was a good one.
 const STABLE: Duration = Duration::from_secs(120);
@@ -56,7 +64,21 @@ impl Inbox {
 
     /// Looks through the folder once: how many mails stay undecided.
     pub(super) async fn once(&self) -> Result<usize, InboxError> {
-        let (mut session, mut position) = self.open().await?;
+        let mut skip = Vec::new();
+        loop {
+            match self.once_without(&skip).await {
+                Err(InboxError::Mailbox(MailboxError::Stumbled { uid, .. }))
+                    if skip.len() < MAX_STUMBLES =>
+                {
+                    skip.push(uid);
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn once_without(&self, skip: &[u32]) -> Result<usize, InboxError> {
+        let (mut session, mut position) = self.open(skip).await?;
         let open = self.undecided(&position).await?;
         self.look_back(&mut session, &mut position).await?;
         self.go_through(Look::again_at(open), &mut session, &mut position, false)
@@ -68,10 +90,17 @@ impl Inbox {
     async fn come_back(&self) {
         let mut network = Backoff::new(Duration::from_secs(2), Duration::from_secs(80));
         // A refused login is not hammered: servers lock accounts.
+        // Mails over which the server fails, each since when.
+        let mut stumbled: BTreeMap<u32, Instant> = BTreeMap::new();
         let mut login = Backoff::new(Duration::from_secs(60), Duration::from_secs(3600));
         loop {
+            let skip: Vec<u32> = stumbled
+                .iter()
+                .filter(|(_, since)| since.elapsed() >= STUMBLING)
+                .map(|(uid, _)| *uid)
+                .collect();
             let mut watching = None;
-            let session = AssertUnwindSafe(self.session(&mut watching));
+            let session = AssertUnwindSafe(self.session(&skip, &mut watching));
             let error = match session.catch_unwind().await {
                 Ok(Err(error)) => error,
                 Ok(Ok(never)) => match never {},
@@ -80,6 +109,9 @@ impl Inbox {
             if watching.is_some_and(|since: Instant| since.elapsed() >= STABLE) {
                 network.reset();
                 login.reset();
+            }
+            if let InboxError::Mailbox(MailboxError::Stumbled { uid, .. }) = &error {
+                stumbled.entry(*uid).or_insert_with(Instant::now);
             }
             let backoff = if error.class() == Class::Login {
                 &mut login
@@ -135,13 +167,14 @@ impl Inbox {
     /// up is none to be content with.
     async fn session(
         &self,
+        skip: &[u32],
         watching: &mut Option<Instant>,
     ) -> Result<std::convert::Infallible, InboxError> {
         let place = self.place();
-        let (mut session, mut position) = self.open().await?;
+        let (mut session, mut position) = self.open(skip).await?;
         self.look_back(&mut session, &mut position).await?;
         *watching = Some(Instant::now());
-        let mut retry = Backoff::new(Duration::from_secs(30), Duration::from_secs(3600));
+        let mut retry = Backoff::new(Duration::from_secs(30), Duration::from_secs(300));
         let mut due = self.schedule(&position, &mut retry).await?;
         loop {
             let state = if session.can_idle() && position.idles {
@@ -168,7 +201,7 @@ impl Inbox {
         }
     }
 
-    async fn open(&self) -> Result<(Session, Position), InboxError> {
+    async fn open(&self, skip: &[u32]) -> Result<(Session, Position), InboxError> {
         let place = self.place();
         self.board.state(&place, MailboxState::Connecting);
         let mut session = self.tools.connect(&self.mailbox).await?;
@@ -221,6 +254,7 @@ impl Inbox {
             next_uid: known.map_or(1, |cursor| cursor.next_uid),
             is_known: known.is_some(),
             idles: true,
+            skip: skip.to_vec(),
         };
         Ok((session, position))
     }
@@ -254,11 +288,16 @@ impl Inbox {
 
     async fn go_through(
         &self,
-        mut look: Look,
+        look: Look,
         session: &mut Session,
         position: &mut Position,
         moves_cursor: bool,
     ) -> Result<(), InboxError> {
+        let mut look = if moves_cursor {
+            look.skipping(position.skip.iter().copied())
+        } else {
+            look
+        };
         let wanted = self.tools.wanted(&self.mailbox);
         let target = Target {
             mailbox: &self.mailbox,
@@ -348,4 +387,6 @@ struct Position {
     is_known: bool,
     /// The server has not refused IDLE.
     idles: bool,
+    /// Mails that are not asked for, because the server fails over them.
+    skip: Vec<u32>,
 }

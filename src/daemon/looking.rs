@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use jiff::Timestamp;
 
 use super::worker::{Content, Handle, Outcome, Report};
 use super::{InboxError, policy};
@@ -35,6 +36,19 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
+    fn report(&self, uid: u32, received: Timestamp, content: Content) -> Report {
+        Report {
+            place: self.place(uid),
+            received,
+            content,
+            cursor: self.moves_cursor.then_some(Cursor {
+                uid_validity: self.uid_validity,
+                next_uid: uid.saturating_add(1),
+            }),
+            dry_run: self.dry_run,
+        }
+    }
+
     fn place(&self, uid: u32) -> Place {
         Place {
             mailbox: self.mailbox.name.clone(),
@@ -110,6 +124,18 @@ impl Tools {
                     outcome,
                 }))
             }
+            Some(Step::Unfetchable { uid }) => {
+                let report = target.report(uid, Timestamp::now(), Content::Unfetchable);
+                let outcome = self
+                    .worker
+                    .run(move |worker| worker.receive(report))
+                    .await?;
+                Ok(Some(Looked::Mail {
+                    uid,
+                    message_id: None,
+                    outcome,
+                }))
+            }
             Some(Step::Gone { uid }) => {
                 let place = target.place(uid);
                 self.worker.run(move |worker| worker.gone(place)).await?;
@@ -148,23 +174,16 @@ impl Tools {
                 .await
                 .map_or(Content::Unreadable, Content::Judged),
             None => Content::TooLarge {
-                announced: notice::worth_reading(&head.fields, &[]),
+                announced: head
+                    .fields
+                    .is_some_and(|fields| notice::worth_reading(&fields, &[])),
             },
         };
         let message_id = match &content {
             Content::Judged(judgement) => judgement.envelope.message_id.clone(),
-            Content::TooLarge { .. } | Content::Unreadable => None,
+            Content::TooLarge { .. } | Content::Unreadable | Content::Unfetchable => None,
         };
-        let report = Report {
-            place: target.place(head.uid),
-            received,
-            content,
-            cursor: target.moves_cursor.then_some(Cursor {
-                uid_validity: target.uid_validity,
-                next_uid: head.uid.saturating_add(1),
-            }),
-            dry_run: target.dry_run,
-        };
+        let report = target.report(head.uid, received, content);
         let outcome = self
             .worker
             .run(move |worker| worker.receive(report))

@@ -101,7 +101,9 @@ impl InboxError {
     fn class(&self) -> Class {
         match self {
             Self::Mailbox(error) => error.class(),
-            Self::NoPassword(_) | Self::Panicked => Class::Person,
+            Self::NoPassword(_) | Self::Panicked | Self::State(StateError::Secret(_)) => {
+                Class::Person
+            }
             Self::State(_) => Class::Transient,
         }
     }
@@ -109,7 +111,7 @@ impl InboxError {
     fn code(&self) -> &'static str {
         match self {
             Self::Mailbox(error) => error.code(),
-            Self::NoPassword(_) => "mailbox-password-missing",
+            Self::NoPassword(_) | Self::State(StateError::Secret(_)) => "mailbox-password-missing",
             Self::State(_) => "storage-failed",
             Self::Panicked => "internal",
         }

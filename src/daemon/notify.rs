@@ -8,10 +8,13 @@ use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use super::worker::{Handle, Worker};
+use super::worker::Handle;
 
 /// How often what did not go well is tried again.
 const TIDY: Duration = Duration::from_secs(60);
+
+/// Each so many rounds passwords that are kept elsewhere are read again.
+const EVERYTHING: u64 = 5;
 
 /// How often the summary for `systemctl status` is renewed at most.
 const CALM: Duration = Duration::from_secs(1);
@@ -57,10 +60,12 @@ pub(super) async fn keep_informed(board: Arc<Board>, worker: Handle, stop: Cance
         }
     };
     let tidying = async {
-        loop {
+        for round in 1_u64.. {
             tokio::time::sleep(TIDY).await;
+            let everything = round % EVERYTHING == 0;
             // What fails is on the board, and is tried again.
-            worker.run(Worker::tidy).await.unwrap_or_default();
+            let tidied = worker.run(move |worker| worker.tidy(everything));
+            tidied.await.unwrap_or_default();
         }
     };
     tokio::select! {

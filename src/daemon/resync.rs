@@ -174,7 +174,7 @@ impl Resync {
             moves_cursor: false,
             dry_run: plan.dry_run,
         };
-        let mut look = Look::through(opened, scope);
+        let mut look = Look::through(opened, scope).tolerant();
         while let Some(looked) = self
             .tools
             .step(&mut look, &mut session, &wanted, &target)

@@ -294,12 +294,27 @@ impl Journal {
 
     /// How many mails have this outcome. A folder that was numbered anew shows
     /// its mails a second time, so only its present numbers count.
-    pub fn count(&self, kind: Kind) -> Result<u32, JournalError> {
-        let sql = "SELECT count(*) FROM outcome LEFT JOIN cursor USING (mailbox, folder)
+    /// `counts` says of which mailbox and folder they do.
+    pub fn count(
+        &self,
+        kind: Kind,
+        counts: impl Fn((&str, &str)) -> bool,
+    ) -> Result<u32, JournalError> {
+        let sql = "SELECT mailbox, folder, count(*)
+            FROM outcome LEFT JOIN cursor USING (mailbox, folder)
             WHERE kind = ?1
-              AND outcome.uid_validity = ifnull(cursor.uid_validity, outcome.uid_validity)";
+              AND outcome.uid_validity = ifnull(cursor.uid_validity, outcome.uid_validity)
+            GROUP BY mailbox, folder";
         let mut query = self.db.prepare_cached(sql)?;
-        Ok(query.query_row([kind.word()], |row| row.get(0))?)
+        let mut rows = query.query([kind.word()])?;
+        let mut sum = 0_u32;
+        while let Some(row) = rows.next()? {
+            let (mailbox, folder): (String, String) = (row.get(0)?, row.get(1)?);
+            if counts((&mailbox, &folder)) {
+                sum = sum.saturating_add(row.get(2)?);
+            }
+        }
+        Ok(sum)
     }
 }
 

@@ -43,9 +43,15 @@ fn outcome_and_cursor_are_there_after_a_restart() {
     let again = journal(folder.path());
     assert_eq!(again.cursor("ops", "INBOX").unwrap(), Some(cursor(7, 4)));
     assert_eq!(again.outcome(&held.place).unwrap(), Some(Kind::Held));
-    assert_eq!(again.count(Kind::Held).unwrap(), 1);
+    assert_eq!(again.count(Kind::Held, |_| true).unwrap(), 1);
+    let elsewhere = |(mailbox, _): (&str, &str)| mailbox != "ops";
+    assert_eq!(again.count(Kind::Held, elsewhere).unwrap(), 0);
     again.move_cursor("ops", "INBOX", cursor(8, 1)).unwrap();
-    assert_eq!(again.count(Kind::Held).unwrap(), 0, "numbered anew");
+    assert_eq!(
+        again.count(Kind::Held, |_| true).unwrap(),
+        0,
+        "numbered anew"
+    );
     assert_eq!(again.cursor("ops", "Other").unwrap(), None);
 }
 

@@ -21,11 +21,6 @@ impl Backoff {
         }
     }
 
-    /// How many times in a row it has failed.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// It failed again: how long to wait. `jitter` is a number from 0 to 1.
     pub fn next(&mut self, jitter: f64) -> Duration {
         let doubled = self.first.saturating_mul(1_u32 << self.failures.min(16));

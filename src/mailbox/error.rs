@@ -99,6 +99,14 @@ pub enum MailboxError {
     /// The answer is no IMAP.
     #[error("the answer to {0} cannot be understood")]
     Unparsable(&'static str),
+    /// The server fails over one mail.
+    #[error("the server does not hand out the mail with UID {uid}")]
+    Stumbled {
+        /// Its UID.
+        uid: u32,
+        /// What it said.
+        source: Box<Self>,
+    },
     /// Something is missing from an answer.
     #[error("the answer to {doing} lacks {what}")]
     Lacking {
@@ -181,6 +189,11 @@ impl MailboxError {
                 Class::Person,
                 "mailbox-folder-missing",
                 "see `folders` of the mailbox; names are case-sensitive",
+            ),
+            Self::Stumbled { .. } => (
+                Class::Transient,
+                "mailbox-mail-unfetchable",
+                "look at that mail with a mail program; after ten minutes it is passed over, and asked for again later",
             ),
             Self::LoginDropped => (Class::Login, LOST, PASSES),
             Self::LoginUnavailable(_)

@@ -174,7 +174,7 @@ static LITERAL_BELONGS: LazyLock<Regex> = LazyLock::new(|| {
         &format!(r#"{body} (?:~|NIL|"[^"\\\x00-\x1f\x7f-\xff]*")"#),
     ];
     let pattern = format!(
-        r"^(?i-u)\* [0-9]+ FETCH \((?:(?:{}) )*{body} \{{[0-9]+\+?\}}$",
+        r"^(?i-u)\* [0-9]+ FETCH \((?:(?:{}) )*{body} \{{[0-9]+\}}$",
         items.join("|")
     );
     Regex::new(&pattern).expect("a constant pattern")

@@ -32,7 +32,13 @@ impl Session {
                 env!("CARGO_PKG_VERSION"),
                 r#"")"#
             );
-            self.command("ID", line, |_| {}).await?;
+            match self.command("ID", line, |_| {}).await {
+                // Some offer it and refuse it, and nothing depends on it.
+                Err(MailboxError::Refused { text, .. }) => {
+                    tracing::debug!(event = "mailbox.id", text, "the server refuses ID");
+                }
+                answered => answered?,
+            }
         }
         Ok(())
     }

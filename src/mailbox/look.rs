@@ -15,7 +15,8 @@ use jiff::{Timestamp, civil};
 use super::MailboxError;
 use super::session::{Folder, Head, Session};
 
-/// How many UIDs are asked for in one command.
+/// How many UIDs are asked for in one command, and how many of the newest are
+/// never left to SEARCH: some servers index late.
 const WINDOW: usize = 500;
 
 /// With fewer mails to look at, SEARCH is a round trip more and not less.
@@ -54,6 +55,11 @@ pub struct Scope {
 pub enum Step {
     /// A mail that could be a notice.
     Mail(Found),
+    /// A mail that the server does not hand out.
+    Unfetchable {
+        /// Its UID.
+        uid: u32,
+    },
     /// A mail that was to be looked at again, and is there no more.
     Gone {
         /// Its UID.
@@ -87,8 +93,16 @@ pub struct Look {
     covered: Option<u32>,
     /// What is ready to be handed out, in this order.
     heads: VecDeque<Head>,
+    unfetchable: VecDeque<u32>,
     gone: VecDeque<u32>,
     seen: Option<u32>,
+    /// UIDs that are not asked for: the server has stumbled over each for long.
+    skip: BTreeSet<u32>,
+    /// Goes on where the server fails over a mail.
+    tolerant: bool,
+    /// How many UIDs the next window has. It shrinks to find the one mail that
+    /// makes the server fail.
+    window: usize,
     looked_at: usize,
     of: usize,
 }
@@ -98,8 +112,14 @@ pub struct Look {
 enum Way {
     /// By what EXAMINE said of the folder.
     Through { folder: Folder, scope: Scope },
-    /// By SEARCH, from `scope.first` on, so many UIDs at a time.
-    Search { scope: Scope, end: u32, size: u32 },
+    /// By SEARCH from `scope.first` to before `until`, so many UIDs at a time,
+    /// and by a list from there to before `end`.
+    Search {
+        scope: Scope,
+        until: u32,
+        end: u32,
+        size: u32,
+    },
     /// From this UID on, whatever is there.
     News { first: u32 },
     /// These mails and no others, whatever their fields.
@@ -118,6 +138,22 @@ impl Look {
         })
     }
 
+    /// Leaves mails out that the server has stumbled over for long; each is
+    /// told of as [`Step::Unfetchable`].
+    #[must_use]
+    pub fn skipping(mut self, uids: impl IntoIterator<Item = u32>) -> Self {
+        self.skip.extend(uids);
+        self
+    }
+
+    /// Goes on where the server fails over a mail, and tells of it as
+    /// [`Step::Unfetchable`].
+    #[must_use]
+    pub fn tolerant(mut self) -> Self {
+        self.tolerant = true;
+        self
+    }
+
     /// A look at what was announced in a folder that is open.
     pub fn at_news(first: u32) -> Self {
         Self::new(Way::News {
@@ -127,7 +163,7 @@ impl Look {
 
     /// A look at these mails again.
     pub fn again_at(uids: impl IntoIterator<Item = u32>) -> Self {
-        let mut look = Self::new(Way::Again);
+        let mut look = Self::new(Way::Again).tolerant();
         look.list(uids, None);
         look
     }
@@ -138,8 +174,12 @@ impl Look {
             listed: VecDeque::new(),
             covered: None,
             heads: VecDeque::new(),
+            unfetchable: VecDeque::new(),
             gone: VecDeque::new(),
             seen: None,
+            skip: BTreeSet::new(),
+            tolerant: false,
+            window: WINDOW,
             looked_at: 0,
             of: 0,
         }
@@ -158,9 +198,15 @@ impl Look {
     ) -> Result<Option<Step>, MailboxError> {
         loop {
             while let Some(head) = self.heads.pop_front() {
-                if let Some(found) = fetch(session, wanted, head).await? {
-                    return Ok(Some(Step::Mail(found)));
+                let uid = head.uid;
+                match fetch(session, wanted, head).await {
+                    Ok(Some(found)) => return Ok(Some(Step::Mail(found))),
+                    Ok(None) => {}
+                    Err(error) => self.stumble(uid, error)?,
                 }
+            }
+            if let Some(uid) = self.unfetchable.pop_front() {
+                return Ok(Some(Step::Unfetchable { uid }));
             }
             if let Some(uid) = self.gone.pop_front() {
                 return Ok(Some(Step::Gone { uid }));
@@ -183,9 +229,21 @@ impl Look {
                     self.way = Way::Done;
                     self.begin(session, folder, scope).await?;
                 }
-                Way::Search { scope, end, size } => {
+                Way::Search {
+                    scope, until, end, ..
+                } if scope.first >= until => {
                     self.way = Way::Done;
-                    self.search(session, wanted, scope, end, size).await?;
+                    self.list_all(session, scope.first, end).await?;
+                }
+                Way::Search {
+                    scope,
+                    until,
+                    end,
+                    size,
+                } => {
+                    self.way = Way::Done;
+                    self.search(session, wanted, scope, until, end, size)
+                        .await?;
                 }
             }
         }
@@ -210,8 +268,10 @@ impl Look {
         if few && scope.since.is_none() {
             return self.list_all(session, first, end).await;
         }
+        let newest = u32::try_from(WINDOW).unwrap_or(u32::MAX);
         self.way = Way::Search {
             scope,
+            until: end.saturating_sub(newest).max(first),
             end,
             size: SEARCH_WINDOW,
         };
@@ -226,14 +286,12 @@ impl Look {
         session: &mut Session,
         wanted: &Wanted,
         scope: Scope,
+        until: u32,
         end: u32,
         size: u32,
     ) -> Result<(), MailboxError> {
         let first = scope.first;
-        if first >= end {
-            return Ok(());
-        }
-        let behind = first.saturating_add(size).min(end);
+        let behind = first.saturating_add(size).min(until);
         let keys = keys(wanted, scope.since);
         let range = format!("UID {first}:{} {keys}", behind.saturating_sub(1));
         let begun = Instant::now();
@@ -255,6 +313,7 @@ impl Look {
                 first: behind,
                 ..scope
             },
+            until,
             end,
             size: if easy { size.saturating_mul(4) } else { size },
         };
@@ -283,8 +342,10 @@ impl Look {
         if session.exists() == 0 {
             return Ok(());
         }
+        let exists = session.exists();
         let mut uids = session.uids(&format!("{first}:*")).await?;
         uids.retain(|uid| *uid >= first);
+        session.cover(exists);
         let behind = uids.last().map(|last| last.saturating_add(1));
         self.list(uids, behind);
         Ok(())
@@ -300,8 +361,8 @@ impl Look {
     }
 
     /// The fields of what is new, in one round trip. Sequence numbers have no
-    /// gaps, so they tell whether an answer is missing; then it is done the
-    /// careful way.
+    /// gaps, and the session knows how many mails were covered before, so that
+    /// an answer which is missing is noticed; then it is done the careful way.
     async fn news(
         &mut self,
         session: &mut Session,
@@ -313,20 +374,28 @@ impl Look {
             return Ok(());
         }
         let mut heads = Vec::new();
-        session
+        let asked = session
             .heads(&format!("{first}:*"), |head| heads.push(head))
-            .await?;
+            .await;
+        match asked {
+            Err(error) if is_of_a_mail(&error) => return self.list_from(session, first).await,
+            asked => asked?,
+        }
+        heads.retain(|head| head.uid >= first);
         heads.sort_by_key(|head| head.uid);
         heads.dedup_by_key(|head| head.uid);
-        let reaches_the_end = heads.last().is_some_and(|last| last.sequence >= exists);
-        heads.retain(|head| head.uid >= first);
-        let has_no_gap = heads.windows(2).all(|pair| match pair {
-            [one, next] => one.sequence.checked_add(1) == Some(next.sequence),
-            _ => true,
+        // A mail that was expunged meanwhile moves the numbers: that costs the
+        // careful way, and no mail.
+        let mut expected = session.covered();
+        let has_no_gap = heads.iter().all(|head| {
+            expected = expected.saturating_add(1);
+            head.sequence == expected
         });
-        if !(reaches_the_end && has_no_gap) {
+        let has_skipped = heads.iter().any(|head| self.skip.contains(&head.uid));
+        if !has_no_gap || expected < exists || has_skipped {
             return self.list_from(session, first).await;
         }
+        session.cover(expected);
         self.looked_at = heads.len();
         self.of = heads.len();
         self.seen = heads.last().map(|last| last.uid.saturating_add(1));
@@ -335,48 +404,106 @@ impl Look {
     }
 
     /// The fields of the next window of the list. Each mail of it must be
-    /// accounted for: it came, or it is gone.
+    /// accounted for: it came, or it is gone. Where the server fails, the
+    /// window is halved until the one mail is found that makes it fail.
     async fn window(&mut self, session: &mut Session, wanted: &Wanted) -> Result<(), MailboxError> {
-        let uids: Vec<u32> = self.listed.drain(..self.listed.len().min(WINDOW)).collect();
-        let mut missing: BTreeSet<u32> = uids.iter().copied().collect();
-        let mut heads = Vec::new();
-        session
-            .heads(&set(&uids), |head| {
-                if missing.remove(&head.uid) {
-                    heads.push(head);
-                }
-            })
-            .await?;
-        if !missing.is_empty() {
-            let missing: Vec<u32> = missing.into_iter().collect();
-            if !session.uids(&set(&missing)).await?.is_empty() {
-                return Err(MailboxError::Lacking {
-                    doing: "FETCH",
-                    what: "mails that are there",
-                });
+        let size = self.listed.len().min(self.window);
+        let window: Vec<u32> = self.listed.iter().take(size).copied().collect();
+        let uids: Vec<u32> = window
+            .iter()
+            .filter(|uid| !self.skip.contains(uid))
+            .copied()
+            .collect();
+        let asked = account_for(session, &uids).await;
+        let (mut heads, gone) = match (asked, window.as_slice()) {
+            (Ok(answer), _) => answer,
+            (Err(error), [uid]) => {
+                self.stumble(*uid, error)?;
+                (Vec::new(), Vec::new())
             }
-            if matches!(self.way, Way::Again) {
-                self.gone.extend(missing);
+            (Err(error), _) if is_of_a_mail(&error) => {
+                self.window = size.div_ceil(2);
+                return Ok(());
             }
+            (Err(error), _) => return Err(error),
+        };
+        self.window = WINDOW.min(self.window.saturating_mul(2));
+        self.listed.drain(..size);
+        self.unfetchable
+            .extend(window.iter().filter(|uid| self.skip.contains(uid)));
+        if matches!(self.way, Way::Again) {
+            self.gone.extend(gone);
         }
-        self.looked_at = self.looked_at.saturating_add(uids.len());
+        self.looked_at = self.looked_at.saturating_add(size);
         heads.sort_by_key(|head| head.uid);
         self.take(heads, wanted);
         self.seen = if self.listed.is_empty() {
             self.covered.take()
         } else {
             self.covered
-                .and(uids.last().map(|last| last.saturating_add(1)))
+                .and(window.last().map(|last| last.saturating_add(1)))
         };
         Ok(())
     }
 
+    /// The server failed over one mail. Unless the look is tolerant that ends
+    /// the session, which comes back and tries once more.
+    fn stumble(&mut self, uid: u32, error: MailboxError) -> Result<(), MailboxError> {
+        if !is_of_a_mail(&error) {
+            return Err(error);
+        }
+        if self.tolerant {
+            self.unfetchable.push_back(uid);
+            return Ok(());
+        }
+        Err(MailboxError::Stumbled {
+            uid,
+            source: Box::new(error),
+        })
+    }
+
     fn take(&mut self, mut heads: Vec<Head>, wanted: &Wanted) {
         if !matches!(self.way, Way::Again) {
-            heads.retain(|head| (wanted.fields)(&head.fields));
+            // Fields that the server did not say may be any.
+            heads.retain(|head| head.fields.as_deref().is_none_or(&wanted.fields));
         }
         self.heads.extend(heads);
     }
+}
+
+/// Whether a failure may be one mail's, and not the connection's.
+fn is_of_a_mail(error: &MailboxError) -> bool {
+    matches!(
+        error,
+        MailboxError::Refused { .. } | MailboxError::Lacking { .. }
+    )
+}
+
+/// The heads of these mails, and those of them that are gone.
+async fn account_for(
+    session: &mut Session,
+    uids: &[u32],
+) -> Result<(Vec<Head>, Vec<u32>), MailboxError> {
+    if uids.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let mut missing: BTreeSet<u32> = uids.iter().copied().collect();
+    let mut heads = Vec::new();
+    session
+        .heads(&set(uids), |head| {
+            if missing.remove(&head.uid) {
+                heads.push(head);
+            }
+        })
+        .await?;
+    let missing: Vec<u32> = missing.into_iter().collect();
+    if !missing.is_empty() && !session.uids(&set(&missing)).await?.is_empty() {
+        return Err(MailboxError::Lacking {
+            doing: "FETCH",
+            what: "mails that are there",
+        });
+    }
+    Ok((heads, missing))
 }
 
 /// The whole of a mail; `None` where it is gone meanwhile, and so has no outcome.
@@ -392,8 +519,12 @@ async fn fetch(
     let raw = if head.size > wanted.max_size {
         None
     } else {
-        match session.body(head.uid).await? {
-            Some(raw) => Some(raw),
+        // One byte more than is wanted, for some servers count otherwise.
+        let limit = wanted.max_size.saturating_add(1);
+        match session.body(head.uid, limit).await? {
+            Some(raw) => Some(raw).filter(|raw| {
+                u32::try_from(raw.len()).is_ok_and(|length| length <= wanted.max_size)
+            }),
             None => return Ok(None),
         }
     };

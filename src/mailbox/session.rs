@@ -31,7 +31,7 @@ use super::MailboxError;
 use super::connect::{self, Line, Roots, Security, Server};
 use super::error::clean;
 use super::guard::{Guard, Limits};
-use super::wire::{folder_name, head, uid_of};
+use super::wire::{folder_name, head, is_passing, response_code, uid_of};
 
 /// How long the server may be silent within one command.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -51,6 +51,8 @@ pub struct Session {
     pub(super) capabilities: BTreeSet<String>,
     /// How many mails the folder has.
     exists: u32,
+    /// How many of them a look has covered.
+    covered: u32,
     /// More mails came since this was last asked.
     news: bool,
     /// The server's last words, if it has said BYE.
@@ -79,8 +81,8 @@ pub struct Head {
     pub size: u32,
     /// INTERNALDATE: when the server received it; `None` where it cannot be read.
     pub received: Option<Timestamp>,
-    /// Its `From` and `Subject` fields.
-    pub fields: Vec<u8>,
+    /// Its `From` and `Subject` fields; `None` where the server says NIL.
+    pub fields: Option<Vec<u8>>,
 }
 
 /// Why IDLE ended.
@@ -102,6 +104,7 @@ impl Session {
             tags: 0,
             capabilities: BTreeSet::new(),
             exists: 0,
+            covered: 0,
             news: false,
             bye: None,
         };
@@ -157,8 +160,14 @@ impl Session {
                 _ => {}
             })
             .await?;
-        if let Answer::Refused(_) = answer {
-            return Err(MailboxError::NoFolder(folder.to_owned()));
+        if let Answer::Refused(words) = answer {
+            return Err(match response_code(&words) {
+                Some(code) if is_passing(&code) => MailboxError::Refused {
+                    doing: DOING,
+                    text: clean(&words),
+                },
+                _ => MailboxError::NoFolder(folder.to_owned()),
+            });
         }
         let lacking = |what| MailboxError::Lacking { doing: DOING, what };
         // Without UIDVALIDITY no UID means anything; RFC 3501 demands it.
@@ -167,6 +176,8 @@ impl Session {
             .ok_or_else(|| lacking("UIDVALIDITY"))?;
         let exists = exists.ok_or_else(|| lacking("EXISTS"))?;
         self.exists = exists;
+        // A look through the folder covers what is there now.
+        self.covered = exists;
         self.news = false;
         Ok(Folder {
             uid_validity,
@@ -243,10 +254,10 @@ impl Session {
         }
     }
 
-    /// The whole of a mail; `None` where it is gone.
-    pub async fn body(&mut self, uid: u32) -> Result<Option<Vec<u8>>, MailboxError> {
+    /// A mail, at most `limit` bytes of it; `None` where it is gone.
+    pub async fn body(&mut self, uid: u32, limit: u32) -> Result<Option<Vec<u8>>, MailboxError> {
         let mut body = None;
-        let line = format!("UID FETCH {uid} (UID BODY.PEEK[])");
+        let line = format!("UID FETCH {uid} (UID BODY.PEEK[]<0.{limit}>)");
         self.command("FETCH", &line, |response| {
             if let Response::Fetch(_, items) = response
                 && uid_of(items) == Some(uid)
@@ -283,6 +294,16 @@ impl Session {
     /// How many mails the folder has, as far as the server has said.
     pub fn exists(&self) -> u32 {
         self.exists
+    }
+
+    /// How many of them, the first ones, have been looked at.
+    pub(super) fn covered(&self) -> u32 {
+        self.covered
+    }
+
+    /// So many have been looked at.
+    pub(super) fn cover(&mut self, mails: u32) {
+        self.covered = mails.min(self.exists);
     }
 
     /// Waits for news, at most for `renew` (RFC 2177). `Ok(None)`: the server
@@ -366,6 +387,7 @@ impl Session {
         self.tags = self.tags.wrapping_add(1);
         let tag = format!("t{}", self.tags);
         self.client.get_mut().begin_command();
+        tracing::debug!(event = "imap.command", doing, tag, "asking the server");
         self.write(doing, &tag, line).await?;
         Ok(tag)
     }
@@ -480,7 +502,12 @@ impl Session {
                 self.news |= *n > self.exists;
                 self.exists = *n;
             }
-            Response::Expunge(_) => self.exists = self.exists.saturating_sub(1),
+            Response::Expunge(sequence) => {
+                self.exists = self.exists.saturating_sub(1);
+                if *sequence <= self.covered {
+                    self.covered = self.covered.saturating_sub(1);
+                }
+            }
             Response::Capabilities(list) => self.learn_capabilities(list),
             Response::Data { status, outcome } => {
                 if *status == Status::Bye {

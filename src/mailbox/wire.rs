@@ -14,10 +14,18 @@ use zeroize::Zeroizing;
 use super::MailboxError;
 use super::session::Head;
 
-/// Tells a refusal from a server that is out of order by the response code
-/// (RFC 5530). The parser leaves the codes it does not know in front of the text.
+/// Tells a refusal from a server that is out of order by the response code.
 pub(super) fn login_error(words: &str) -> MailboxError {
-    let code = words
+    match response_code(words) {
+        Some(code) if is_passing(&code) => MailboxError::LoginUnavailable(code),
+        code => MailboxError::LoginRefused { code },
+    }
+}
+
+/// The response code (RFC 5530) in front of a server's words, where the parser
+/// leaves those that it does not know.
+pub(super) fn response_code(words: &str) -> Option<String> {
+    words
         .trim_start()
         .strip_prefix('[')
         .and_then(|rest| rest.split_once(']'))
@@ -27,18 +35,15 @@ pub(super) fn login_error(words: &str) -> MailboxError {
                 .unwrap_or_default()
                 .to_ascii_uppercase()
         })
-        .filter(|code| code.bytes().all(|b| b.is_ascii_uppercase() || b == b'-'));
-    match code {
-        Some(code)
-            if matches!(
-                code.as_str(),
-                "UNAVAILABLE" | "INUSE" | "LIMIT" | "SERVERBUG" | "CONTACTADMIN"
-            ) =>
-        {
-            MailboxError::LoginUnavailable(code)
-        }
-        code => MailboxError::LoginRefused { code },
-    }
+        .filter(|code| code.bytes().all(|b| b.is_ascii_uppercase() || b == b'-'))
+}
+
+/// Whether a response code says that it is the server's fault, and passes.
+pub(super) fn is_passing(code: &str) -> bool {
+    matches!(
+        code,
+        "UNAVAILABLE" | "INUSE" | "LIMIT" | "SERVERBUG" | "CONTACTADMIN"
+    )
 }
 
 /// A quoted string (RFC 3501, section 4.3).
@@ -114,9 +119,6 @@ pub(super) fn head(
         } => Some(data.as_deref()),
         _ => None,
     })?;
-    let Some(fields) = fields else {
-        return Some(Err("the header fields"));
-    };
     let Some(uid) = uid_of(items) else {
         return Some(Err("UID"));
     };
@@ -136,7 +138,7 @@ pub(super) fn head(
         uid,
         size,
         received,
-        fields: fields.to_vec(),
+        fields: fields.map(<[u8]>::to_vec),
     }))
 }
 

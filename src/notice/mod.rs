@@ -48,11 +48,6 @@ impl Username {
     pub fn as_str(&self) -> &str {
         &self.written
     }
-
-    /// The lower-case form that is compared and stored under.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
 }
 
 impl PartialEq for Username {

@@ -27,7 +27,7 @@ const MAX_VERSIONS: usize = 20;
 pub struct Account {
     /// The username as the configuration writes it.
     pub username: String,
-    /// Counts every change, so that a store which fell back can be noticed.
+    /// Counts every change, for a person who compares two copies of a vault.
     pub generation: u64,
     /// All remembered versions, in the order in which they were stored.
     pub versions: Vec<Version>,

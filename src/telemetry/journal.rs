@@ -19,9 +19,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// A datagram's size that the journal's socket takes by default. Our events are
-/// far smaller; one that is not is cut.
-const MAX_VALUE: usize = 16 * 1024;
+/// No value is longer, in bytes, nor is the message: a datagram has to fit into
+/// the socket's buffer, some 200 KB, or it is refused.
+const MAX_VALUE: usize = 8 * 1024;
 
 /// The layer.
 pub(super) struct Journal {
@@ -29,9 +29,11 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn connect() -> io::Result<Self> {
+    /// The journal, if it is there. Each entry is sent to its name anew, for a
+    /// journald that was restarted listens on another socket.
+    pub(super) fn new() -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        socket.connect(SOCKET)?;
+        socket.send_to(&[], SOCKET)?;
         Ok(Self { socket })
     }
 }
@@ -45,11 +47,7 @@ struct Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let mut text = format!("{value:?}");
-        if text.len() > MAX_VALUE {
-            let end = (0..=MAX_VALUE).rev().find(|n| text.is_char_boundary(*n));
-            text.truncate(end.unwrap_or_default());
-        }
+        let text = cut(format!("{value:?}"));
         if field.name() == "message" {
             self.message = text;
         } else {
@@ -81,7 +79,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journal {
         }
         let entry = entry(*event.metadata().level(), &fields);
         // A log that cannot be written has nowhere to say so.
-        self.socket.send(&entry).unwrap_or_default();
+        self.socket.send_to(&entry, SOCKET).unwrap_or_default();
     }
 }
 
@@ -101,7 +99,7 @@ fn entry(level: Level, fields: &Fields) -> Vec<u8> {
     let mut entry = Vec::with_capacity(512);
     put(&mut entry, "PRIORITY", priority);
     put(&mut entry, "SYSLOG_IDENTIFIER", "tokenwatch");
-    put(&mut entry, "MESSAGE", &message);
+    put(&mut entry, "MESSAGE", &cut(message));
     for (name, value) in &fields.rest {
         let name: String = name
             .chars()
@@ -116,6 +114,14 @@ fn entry(level: Level, fields: &Fields) -> Vec<u8> {
         put(&mut entry, &format!("TOKENWATCH_{name}"), value);
     }
     entry
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_VALUE {
+        let end = (0..=MAX_VALUE).rev().find(|n| text.is_char_boundary(*n));
+        text.truncate(end.unwrap_or_default());
+    }
+    text
 }
 
 /// One field, its length in front of it, so that a line end in it ends nothing.

@@ -49,15 +49,14 @@ pub fn init(filter: &str, format: Format, colour: bool) -> Result<(), TelemetryE
     let filter = EnvFilter::builder()
         .parse(filter)
         .map_err(TelemetryError::Filter)?;
-    let journald = match format {
-        Format::Auto => stderr_is_the_journal(),
-        Format::Journald => true,
-        Format::Text | Format::Json => false,
+    let journal = match format {
+        Format::Journald => Some(Journal::new().map_err(TelemetryError::Journald)?),
+        // What is text is taken up by the journal as well.
+        Format::Auto if stderr_is_the_journal() => Journal::new().ok(),
+        Format::Auto | Format::Text | Format::Json => None,
     };
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = if journald {
-        Journal::connect()
-            .map_err(TelemetryError::Journald)?
-            .boxed()
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = if let Some(journal) = journal {
+        journal.boxed()
     } else if format == Format::Json {
         fmt::layer()
             .json()

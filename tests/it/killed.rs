@@ -19,18 +19,22 @@ async fn killed_fifty_times_under_delivery_the_newest_token_is_there() {
     let mut newest = 0;
     for round in 0..50_u64 {
         let daemon = machine.daemon_at("info");
-        // Ten mails, and the kill at any moment of their delivery.
-        let moment = fastrand::u64(0..10);
-        for n in 0..10 {
+        // Half of the rounds are killed while it starts and catches up, half of
+        // them while it takes in what is delivered before its eyes.
+        let span = if round % 2 == 0 {
+            200_000
+        } else {
+            daemon.wait_for("mailbox.watching", |_| true);
+            20_000
+        };
+        let last = fastrand::u64(0..10);
+        for n in 0..=last {
             newest = round * 10 + n;
             let at = start + SignedDuration::from_secs(i64::try_from(newest).unwrap());
             server.deliver(&TokenMail::new(USER, &token(newest), at).bytes());
-            if n == moment {
-                // Any moment between the exec and the tenth mail's cursor.
-                tokio::time::sleep(Duration::from_micros(fastrand::u64(0..120_000))).await;
-                break;
-            }
         }
+        // Any moment between the exec, or the first EXISTS, and the last cursor.
+        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..span))).await;
         daemon.kill();
     }
     let daemon = machine.daemon();

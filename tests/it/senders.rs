@@ -152,7 +152,9 @@ async fn a_waiting_mail_is_a_problem_and_what_was_taken_stays_taken() {
     world.dns.mood(Mood::Servfail);
     world.server.deliver(&world.signed(&World::mail(1, 5)));
     daemon.wait_for("notice.undecided", |_| true);
-    let status = world.machine.status();
+    let status = world
+        .machine
+        .wait_status(|status| status["state"] == "degraded");
     let problems = status["problems"].as_array().unwrap();
     assert!(
         problems.iter().any(|p| p["code"] == "sender-undecided"),

@@ -29,7 +29,7 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     let folder = tempfile::tempdir().unwrap();
     let unit = folder.path().join("tokenwatch.service");
     let text = std::fs::read_to_string(shipped("systemd/tokenwatch.service")).unwrap();
-    // The binary is not installed here, nor is the README.
+    // The binary is not installed here.
     let text = text
         .replace("/usr/bin/tokenwatch", env!("CARGO_BIN_EXE_tokenwatch"))
         .replace("#LoadCredentialEncrypted", "LoadCredentialEncrypted");
@@ -125,7 +125,7 @@ async fn a_full_disk_is_said_and_nothing_is_lost() {
     daemon.wait_for("mailbox.lost", |line| {
         line["hint"].as_str().unwrap().contains("make room")
     });
-    let status = machine.status();
+    let status = machine.wait_status(|status| status["state"] == "degraded");
     let problems = status["problems"].as_array().unwrap();
     assert!(
         problems.iter().any(|p| p["code"] == "storage-failed"),
@@ -138,4 +138,123 @@ async fn a_full_disk_is_said_and_nothing_is_lost() {
     machine.wait_status(|status| status["state"] == "healthy");
     assert!(daemon.stop().0.success());
     assert_eq!(machine.credential(USER), Some(format!("pass{}", token(1))));
+}
+
+/// The account's document is stored and then the disk is full, so that the
+/// entry which others read stays the old one. Here a limit on the size of files
+/// stands for the disk, for it can be set between the two.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_could_not_be_written_is_made_up_for() {
+    let server = ImapServer::start(Options::default()).await;
+    let machine = machine(&server, "");
+    let password = "p".repeat(4000);
+    machine.set_secret(&format!("account/{USER}"), &password);
+    // The vault is the largest file, so that the limit hits it alone.
+    for name in ["mailbox/a", "mailbox/b", "mailbox/c"] {
+        machine.set_secret(name, &"x".repeat(60_000));
+    }
+    let vault = machine.state_dir().join("vault.age");
+    let limit = std::fs::metadata(&vault).unwrap().len() + 3000;
+    let mut limited = Command::new("sh");
+    let run = machine.command(&["--log-format", "json", "run"]);
+    limited.args([
+        "-c",
+        "trap '' XFSZ; exec \"$@\"",
+        "sh",
+        "prlimit",
+        &format!("--fsize={limit}:"),
+    ]);
+    limited.arg(run.get_program()).args(run.get_args());
+    limited
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", machine.folder.path());
+    let daemon = crate::process::Daemon::start(limited);
+    daemon.wait_for("mailbox.watching", |_| true);
+    server.deliver(&TokenMail::new(USER, &token(1), Timestamp::now()).bytes());
+    daemon.wait_for("mailbox.lost", |_| true);
+    assert!(
+        machine
+            .ok(&["credential", "history", USER])
+            .contains("current"),
+        "the document is there"
+    );
+    assert_eq!(machine.credential(USER), None, "the entry is not");
+    machine.wait_status(|status| status["state"] == "degraded");
+    let pid = daemon.pid().as_raw_nonzero().to_string();
+    assert!(run_ok(Command::new("prlimit").args([
+        "--pid",
+        &pid,
+        "--fsize=unlimited:"
+    ])));
+    daemon.wait_for("credential.published", |_| true);
+    assert_eq!(
+        machine.credential(USER),
+        Some(format!("{password}{}", token(1)))
+    );
+    machine.wait_status(|status| status["state"] == "healthy");
+}
+
+fn run_ok(command: &mut Command) -> bool {
+    run(command).0
+}
+
+/// Who is neither root nor the daemon's user gets no secret, even where the
+/// socket lets him in.
+#[test]
+fn a_stranger_on_the_socket_gets_no_secret() {
+    use std::os::unix::fs::PermissionsExt;
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let machine = Machine::new(
+        "state-dir = \"STATE\"\n[[account]]\nusername = \"a@b.co\"\n\
+         [[mailbox]]\nname = \"ops\"\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\nuser = \"u\"\n",
+    );
+    let runtime = machine.folder.path().join("run");
+    let mut daemon = machine.command(&["--log-format", "json", "run"]);
+    daemon.env("XDG_RUNTIME_DIR", &runtime);
+    let daemon = crate::process::Daemon::start(daemon);
+    daemon.wait_for("daemon.ready", |_| true);
+    open(machine.folder.path(), 0o755);
+    open(&machine.config_file(), 0o644);
+    for folder in [runtime.clone(), runtime.join("tokenwatch")] {
+        open(&folder, 0o755);
+    }
+    open(&runtime.join("tokenwatch/control.sock"), 0o666);
+    // The binary may lie where strangers cannot go.
+    let binary = machine.folder.path().join("tokenwatch");
+    std::fs::copy(env!("CARGO_BIN_EXE_tokenwatch"), &binary).unwrap();
+    open(&binary, 0o755);
+    let mut ask = |arguments: &[&str]| {
+        let mut command = as_root("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "env"]);
+        command.arg(format!("XDG_RUNTIME_DIR={}", runtime.display()));
+        command
+            .arg(&binary)
+            .arg("--config")
+            .arg(machine.config_file())
+            .args(arguments);
+        let output = command.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    for arguments in [
+        &["credential", "list"][..],
+        &["credential", "get", "a@b.co"],
+        &["credential", "history", "a@b.co"],
+        &["secret", "list"],
+        &["secret", "remove", "mailbox/ops"],
+        &["check"],
+    ] {
+        let (code, said) = ask(arguments);
+        assert_eq!(code, Some(77), "{arguments:?}: {said}");
+    }
+    assert_eq!(
+        ask(&["status"]).0,
+        Some(1),
+        "the status is for all who get as far"
+    );
 }

@@ -177,7 +177,7 @@ async fn what_is_not_proved_is_held_and_changes_nothing() {
     }
     daemon.wait_for("notice.held", |line| line["reason"] == "two-tokens");
     assert_eq!(machine.credential(USER), None);
-    assert_eq!(machine.status()["held"], 5);
+    machine.wait_status(|status| status["held"] == 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,7 +224,7 @@ async fn without_idle_the_server_is_polled() {
     machine.set_secret(&format!("account/{USER}"), PASSWORD);
     let daemon = machine.daemon();
     daemon.wait_for("mailbox.watching", |_| true);
-    assert_eq!(machine.status()["mailboxes"][0]["state"], "polling");
+    machine.wait_status(|status| status["mailboxes"][0]["state"] == "polling");
     server.deliver(&TokenMail::new(USER, &token(1), ago(0)).bytes());
     daemon.wait_for("credential.updated", |_| true);
 }
@@ -247,7 +247,7 @@ async fn a_large_mailbox_is_searched_and_a_server_that_refuses_is_read_by_header
     let bodies = server
         .commands()
         .iter()
-        .filter(|line| line.contains("BODY.PEEK[])"))
+        .filter(|line| line.contains("BODY.PEEK[]<"))
         .count();
     assert_eq!(bodies, 2, "only the token mail is ever fetched whole");
 }
@@ -266,8 +266,7 @@ async fn a_refused_login_waits_and_the_right_password_is_tried_at_once() {
             .unwrap()
             .contains("secret set mailbox/ops")
     );
-    let status = machine.status();
-    assert_eq!(status["mailboxes"][0]["state"], "waiting");
+    let status = machine.wait_status(|status| status["mailboxes"][0]["state"] == "waiting");
     assert!(status["mailboxes"][0]["next_attempt"].is_string());
     assert!(
         status["problems"]
@@ -354,7 +353,7 @@ async fn a_mail_too_large_for_a_notice_is_never_fetched() {
         !server
             .commands()
             .iter()
-            .any(|line| line.contains("BODY.PEEK[])"))
+            .any(|line| line.contains("BODY.PEEK[]<"))
     );
 }
 
@@ -384,7 +383,71 @@ async fn a_vault_that_lost_an_account_is_not_taken_for_a_new_one() {
     for file in ["vault.age", "vault.key"] {
         std::fs::remove_file(machine.state_dir().join(file)).unwrap();
     }
-    machine
-        .run(&["run"])
-        .failed(65, "has lost what was kept", "journal.db");
+    machine.set_secret("mailbox/ops", "mailbox-pass");
+    let daemon = machine.daemon();
+    let line = daemon.wait_for("account.unreadable", |_| true);
+    assert!(
+        line["hint"].as_str().unwrap().contains("journal.db"),
+        "{line}"
+    );
+    server.deliver(&TokenMail::new(USER, &token(2), ago(1)).bytes());
+    daemon.wait_for("notice.held", |line| line["reason"] == "account-unreadable");
+    let status = machine.wait_status(|status| status["state"] == "degraded");
+    let problems = status["problems"].as_array().unwrap();
+    assert!(
+        problems.iter().any(|p| p["code"] == "account-unsettled"),
+        "{status}"
+    );
+    assert_eq!(machine.credential(USER), None, "nothing is started afresh");
+}
+
+/// STARTTLS in front of the server that speaks TLS from the first byte.
+async fn starttls(to: u16, answer: &'static str) -> (u16, tokio::task::JoinSet<()>) {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let mut client = BufReader::new(client);
+            client.write_all(b"* OK plain\r\n").await.unwrap();
+            let mut line = String::new();
+            client.read_line(&mut line).await.unwrap();
+            assert_eq!(line, "s1 STARTTLS\r\n", "nothing else is said in clear");
+            client.write_all(answer.as_bytes()).await.unwrap();
+            let mut server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+            // Either side may hang up.
+            tokio::io::copy_bidirectional(&mut client, &mut server)
+                .await
+                .unwrap_or_default();
+        }
+    });
+    (port, tasks)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starttls_protects_the_line_or_nothing_is_said() {
+    let server = ImapServer::start(Options::default()).await;
+    server.deliver(&TokenMail::new(USER, &token(1), ago(2)).bytes());
+    for (answer, code) in [
+        ("s1 NO not here\r\n", 78),
+        // Words that were slipped in before TLS are no words of the server's.
+        ("s1 OK go on\r\n* PREAUTH welcome\r\n", 69),
+        ("s1 OK go on\r\n", 0),
+    ] {
+        let (port, _tasks) = starttls(server.port(), answer).await;
+        let machine = ready(&server);
+        let text = std::fs::read_to_string(machine.config_file()).unwrap();
+        let text = text.replace(
+            &format!("port = {}", server.port()),
+            &format!("port = {port}\ntls = \"starttls\""),
+        );
+        machine.configure(&text);
+        let ended = machine.run(&["run", "--once"]);
+        assert_eq!(ended.code, code, "{answer}: {}", ended.stderr);
+        let expected = if code == 0 { composite(1) } else { None };
+        assert_eq!(machine.credential(USER), expected);
+    }
 }

@@ -35,6 +35,24 @@ impl Scripted {
         }
     }
 
+    /// A server that answers each command by its text; `TAG` is its tag.
+    pub async fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // The client may hang up first.
+                converse(stream, &answer).await.unwrap_or_default();
+            }
+        });
+        Self {
+            address,
+            _tasks: tasks,
+        }
+    }
+
     pub fn port(&self) -> u16 {
         self.address.port()
     }
@@ -61,6 +79,31 @@ async fn follow(stream: tokio::net::TcpStream, script: &[Line]) -> std::io::Resu
         stream
             .write_all(answer.replace("TAG", &tag).as_bytes())
             .await?;
+    }
+    Ok(())
+}
+
+async fn converse(
+    stream: tokio::net::TcpStream,
+    answer: &(impl Fn(&str) -> String + Sync),
+) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    stream
+        .write_all(b"* OK [CAPABILITY IMAP4rev1 IDLE ID] answering\r\n")
+        .await?;
+    let (mut line, mut tag) = (String::new(), String::new());
+    while stream.read_line(&mut line).await? > 0 {
+        // DONE has no tag: it ends the command before it.
+        let command = match line.trim_end().split_once(' ') {
+            Some((first, command)) => {
+                first.clone_into(&mut tag);
+                command
+            }
+            None => line.trim_end(),
+        };
+        let answer = answer(command).replace("TAG", &tag);
+        stream.write_all(answer.as_bytes()).await?;
+        line.clear();
     }
     Ok(())
 }

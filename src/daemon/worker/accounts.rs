@@ -50,6 +50,13 @@ impl Worker {
         let step = account.step(event, password.known().is_some(), now);
         if !dry_run {
             self.carry_out(&step, configured, &password)?;
+            if step.reception == Some(Reception::Duplicate) {
+                // This mail may have been cut off between document and entry.
+                let known = password.known().is_some();
+                let settled = step.account.step(Event::Reconcile, known, now);
+                self.carry_out(&settled, configured, &password)?;
+                self.unsettled.remove(&configured.username);
+            }
         }
         // A crash between the vault and the journal: this mail brought the
         // token that is known now.
@@ -78,6 +85,9 @@ impl Worker {
         configured: &config::Account,
         password: &Password,
     ) -> Result<(), StateError> {
+        if step.actions.is_empty() {
+            return Ok(());
+        }
         // Until it is done: what fails here in the middle is tried again.
         self.unsettled.insert(configured.username.clone());
         for action in &step.actions {
@@ -86,13 +96,8 @@ impl Worker {
                 Action::Publish => self.publish(&step.account, configured, password)?,
             }
         }
-        if !matches!(password, Password::Unreadable(_)) {
-            self.unsettled.remove(&configured.username);
-        }
-        self.standing.insert(
-            configured.username.clone(),
-            standing(configured, &step.account, password.known().is_some()),
-        );
+        self.unsettled.remove(&configured.username);
+        self.stands(configured, &step.account, password);
         if step.actions.contains(&Action::Store)
             && let Some(version) = step.account.newest()
         {
@@ -143,13 +148,24 @@ impl Worker {
         let account = self.account(&configured.username)?;
         let password = self.password(configured)?;
         if let Password::Unreadable(error) = &password {
-            tracing::error!(event = "secret.unreadable", username = %configured.username,
-                error = %crate::chain(error), hint = error.hint(),
-                "the Salesforce password cannot be read");
+            let told = self.standing.get(&configured.username);
+            if told.is_none_or(|told| told.state != AccountState::PasswordMissing) {
+                tracing::error!(event = "secret.unreadable", username = %configured.username,
+                    error = %crate::chain(error), hint = error.hint(),
+                    "the Salesforce password cannot be read");
+            }
         }
         let known = password.known().is_some();
         let step = account.step(Event::Reconcile, known, Timestamp::now());
-        self.carry_out(&step, configured, &password)
+        self.carry_out(&step, configured, &password)?;
+        self.unsettled.remove(&configured.username);
+        self.stands(configured, &step.account, &password);
+        Ok(())
+    }
+
+    fn stands(&mut self, configured: &config::Account, account: &Account, password: &Password) {
+        let standing = standing(configured, account, password.known().is_some());
+        self.standing.insert(configured.username.clone(), standing);
     }
 
     fn account(&self, username: &str) -> Result<Account, StateError> {

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use super::board::Board;
 use super::state::{self, StateError};
 use crate::api::AccountStatus;
-use crate::config::Config;
+use crate::config::{Config, SecretSource};
 use crate::journal::{Cursor, Journal, Kind, Place, Record};
 use crate::judge::{Finding, Judgement};
 use crate::notice::{NotANotice, Notice};
@@ -44,7 +44,7 @@ pub struct Worker {
     /// How the accounts stand, by the key of their usernames, as they were
     /// when something of them last changed.
     standing: BTreeMap<String, AccountStatus>,
-    /// Accounts whose password could not be read or whose entry could not be
+    /// Accounts that could not be read, or whose document or entry could not be
     /// written: they are tried again.
     unsettled: BTreeSet<String>,
 }
@@ -69,6 +69,8 @@ pub enum Content {
     Judged(Judgement),
     /// Reading it went wrong.
     Unreadable,
+    /// The server does not hand it out.
+    Unfetchable,
     /// It is larger than a notice could be, and was not fetched. `announced`
     /// says that its subject is that of a token mail.
     TooLarge {
@@ -120,24 +122,41 @@ impl Worker {
         })
     }
 
-    /// Finishes what a crash or a change of passwords has left undone.
+    /// Finishes what a crash or a change of passwords has left undone. What is
+    /// wrong with one account keeps none of the others from being watched.
     pub fn start_up(&mut self) -> Result<(), StateError> {
         let config = Arc::clone(&self.config);
         for account in &config.accounts {
-            self.reconcile(account)?;
+            match self.reconcile(account) {
+                Err(error @ (StateError::Document { .. } | StateError::Vanished(_))) => {
+                    tracing::error!(event = "account.unreadable", username = %account.username,
+                        error = %crate::chain(&error), hint = error.hint(),
+                        "an account cannot be kept");
+                    self.unsettled.insert(account.username.clone());
+                }
+                reconciled => reconciled?,
+            }
         }
         self.tell_board()
     }
 
-    /// Tries again what did not go well. Called every so often.
-    pub fn tidy(&mut self) -> Result<(), StateError> {
+    /// Tries again what did not go well; with `everything`, also looks whether
+    /// a password that is kept elsewhere has changed.
+    pub fn tidy(&mut self, everything: bool) -> Result<(), StateError> {
         let config = Arc::clone(&self.config);
-        for username in std::mem::take(&mut self.unsettled) {
-            if let Some(account) = config.account(&username) {
-                self.reconcile(account)?;
+        let mut outcome = Ok(());
+        for account in &config.accounts {
+            let elsewhere = account.password != SecretSource::Vault;
+            if self.unsettled.contains(&account.username) || (everything && elsewhere) {
+                let reconciled = self.reconcile(account);
+                if reconciled.is_err() {
+                    self.unsettled.insert(account.username.clone());
+                }
+                outcome = outcome.and(reconciled);
             }
         }
-        self.tell_board()
+        self.tell_board()?;
+        outcome
     }
 
     // --- mails -----------------------------------------------------------
@@ -151,7 +170,7 @@ impl Worker {
                 judgement.envelope.message_id.clone(),
                 judgement.envelope.from.clone(),
             ),
-            Content::TooLarge { .. } | Content::Unreadable => (None, None),
+            Content::TooLarge { .. } | Content::Unreadable | Content::Unfetchable => (None, None),
         };
         let known = self.journal.outcome(&report.place)?;
         let mut outcome = self.decide(&report, known, now)?;
@@ -195,6 +214,11 @@ impl Worker {
     ) -> Result<Outcome, StateError> {
         let judgement = match &report.content {
             Content::Judged(judgement) => judgement,
+            Content::Unfetchable => {
+                let kind = self.held_or_undecided(&report.place, now)?;
+                let detail = "the server does not hand the mail out";
+                return Ok(Outcome::because(kind, "unfetchable", detail));
+            }
             Content::Unreadable => {
                 return Ok(Outcome::because(
                     Kind::Held,
@@ -233,11 +257,7 @@ impl Worker {
             }
             Verdict::Undecided(_) => {
                 let code = verdict.code().unwrap_or_default();
-                let kind = if self.has_waited(&report.place, now)? {
-                    Kind::Held
-                } else {
-                    Kind::Undecided
-                };
+                let kind = self.held_or_undecided(&report.place, now)?;
                 Ok(Outcome::because(kind, code, verdict.to_string()).of(username))
             }
             Verdict::Trusted(_) => match self.config.account(username).cloned() {
@@ -256,17 +276,23 @@ impl Worker {
         }
     }
 
-    /// Whether a mail has been undecided for as long as is waited.
-    fn has_waited(&self, place: &Place, now: Timestamp) -> Result<bool, StateError> {
+    /// A mail that cannot be judged now waits, and is held when it has waited
+    /// for as long as is waited.
+    fn held_or_undecided(&self, place: &Place, now: Timestamp) -> Result<Kind, StateError> {
         let undecided =
             self.journal
                 .undecided(&place.mailbox, &place.folder, place.uid_validity)?;
         let since = undecided.iter().find(|(uid, _)| *uid == place.uid);
-        Ok(since.is_some_and(|(_, since)| {
+        let has_waited = since.is_some_and(|(_, since)| {
             // A clock that was set back has waited for nothing.
             Duration::try_from(now.duration_since(*since))
                 .is_ok_and(|waited| waited >= self.config.trust.undecided_for)
-        }))
+        });
+        Ok(if has_waited {
+            Kind::Held
+        } else {
+            Kind::Undecided
+        })
     }
 
     fn event(
@@ -294,11 +320,17 @@ impl Worker {
 
     fn tell_board(&self) -> Result<(), StateError> {
         let standing = self.standing.values().cloned().collect();
+        // Mails of mailboxes that are configured no more wait for nobody.
+        let watched = |(mailbox, folder): (&str, &str)| {
+            let mailbox = self.config.mailbox(mailbox);
+            mailbox.is_some_and(|mailbox| mailbox.folders.iter().any(|known| known == folder))
+        };
         let (held, undecided) = (
-            self.journal.count(Kind::Held)?,
-            self.journal.count(Kind::Undecided)?,
+            self.journal.count(Kind::Held, watched)?,
+            self.journal.count(Kind::Undecided, watched)?,
         );
-        self.board.accounts(standing, held, undecided);
+        self.board
+            .accounts(standing, held, undecided, self.unsettled.clone());
         Ok(())
     }
 
