@@ -14,6 +14,7 @@ mod error;
 mod guard;
 mod login;
 mod look;
+mod query;
 mod session;
 mod wire;
 

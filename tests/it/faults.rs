@@ -51,7 +51,6 @@ fn broken(at: &str, answer: &str) -> Vec<Line> {
     script
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_is_named_and_no_mail_is_passed_over() {
     let good = ImapServer::start(Options {
@@ -299,7 +298,7 @@ async fn with_a_bad_mail(kind: &'static str) -> Scripted {
             _ => unreachable!(),
         };
         let large = "x".repeat(262_145);
-        let answer = match command {
+        match command {
             c if c.starts_with("LOGIN") => "TAG OK [CAPABILITY IMAP4rev1 IDLE ID] in\r\n".into(),
             c if c.starts_with("ID") => "TAG BAD invalid command\r\n".into(),
             c if c.starts_with("EXAMINE") => examined(2, 3).1,
@@ -317,8 +316,7 @@ async fn with_a_bad_mail(kind: &'static str) -> Scripted {
                 format!("* 2 FETCH (UID 2 BODY[]<0> {{{}}}\r\n{mail})\r\nTAG OK done\r\n", mail.len())
             }
             _ => "TAG OK done\r\n".into(),
-        };
-        answer
+        }
     })
     .await
 }

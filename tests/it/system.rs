@@ -226,7 +226,7 @@ fn a_stranger_on_the_socket_gets_no_secret() {
     let binary = machine.folder.path().join("tokenwatch");
     std::fs::copy(env!("CARGO_BIN_EXE_tokenwatch"), &binary).unwrap();
     open(&binary, 0o755);
-    let mut ask = |arguments: &[&str]| {
+    let ask = |arguments: &[&str]| {
         let mut command = as_root("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "env"]);
         command.arg(format!("XDG_RUNTIME_DIR={}", runtime.display()));
