@@ -125,7 +125,9 @@ impl Tools {
                 }))
             }
             Some(Step::Unfetchable { uid }) => {
-                let report = target.report(uid, Timestamp::now(), Content::Unfetchable);
+                // The cursor stays: mails with smaller UIDs may be still to come.
+                let mut report = target.report(uid, Timestamp::now(), Content::Unfetchable);
+                report.cursor = None;
                 let outcome = self
                     .worker
                     .run(move |worker| worker.receive(report))

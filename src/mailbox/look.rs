@@ -10,6 +10,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use jiff::tz::Offset;
 use jiff::{Timestamp, civil};
 
 use super::MailboxError;
@@ -97,6 +98,8 @@ pub struct Look {
     unfetchable: VecDeque<u32>,
     gone: VecDeque<u32>,
     seen: Option<u32>,
+    /// Mails that were received before this day are left out.
+    since: Option<civil::Date>,
     /// UIDs that are not asked for: the server has stumbled over each for long.
     skip: BTreeSet<u32>,
     /// Goes on where the server fails over a mail.
@@ -133,10 +136,12 @@ impl Look {
     /// A look through a folder that was just opened.
     pub fn through(folder: Folder, scope: Scope) -> Self {
         let first = scope.first.max(1);
-        Self::new(Way::Through {
+        let mut look = Self::new(Way::Through {
             folder,
             scope: Scope { first, ..scope },
-        })
+        });
+        look.since = scope.since;
+        look
     }
 
     /// Leaves mails out that the server has stumbled over for long; each is
@@ -178,6 +183,7 @@ impl Look {
             unfetchable: VecDeque::new(),
             gone: VecDeque::new(),
             seen: None,
+            since: None,
             skip: BTreeSet::new(),
             tolerant: false,
             window: WINDOW,
@@ -198,6 +204,10 @@ impl Look {
         wanted: &Wanted,
     ) -> Result<Option<Step>, MailboxError> {
         loop {
+            // Before the mails around it: they move the cursor past it.
+            if let Some(uid) = self.unfetchable.pop_front() {
+                return Ok(Some(Step::Unfetchable { uid }));
+            }
             while let Some(head) = self.heads.pop_front() {
                 let uid = head.uid;
                 match fetch(session, wanted, head).await {
@@ -206,8 +216,8 @@ impl Look {
                     Err(error) => self.stumble(uid, error)?,
                 }
             }
-            if let Some(uid) = self.unfetchable.pop_front() {
-                return Ok(Some(Step::Unfetchable { uid }));
+            if !self.unfetchable.is_empty() {
+                continue;
             }
             if let Some(uid) = self.gone.pop_front() {
                 return Ok(Some(Step::Gone { uid }));
@@ -279,9 +289,8 @@ impl Look {
         Ok(())
     }
 
-    /// Lets the server narrow one window of UIDs. Where it refuses, every mail
-    /// is looked at: a day that is too early costs time, a mail that is missed
-    /// costs more.
+    /// Lets the server narrow one window of UIDs. Where it refuses, the fields
+    /// of every mail are looked at.
     async fn search(
         &mut self,
         session: &mut Session,
@@ -464,6 +473,10 @@ impl Look {
     }
 
     fn take(&mut self, mut heads: Vec<Head>, wanted: &Wanted) {
+        if let Some(since) = self.since {
+            let day = |at| Offset::UTC.to_datetime(at).date();
+            heads.retain(|head| head.received.is_none_or(|at| day(at) >= since));
+        }
         if !matches!(self.way, Way::Again) {
             // Fields that the server did not say may be any.
             heads.retain(|head| head.fields.as_deref().is_none_or(&wanted.fields));

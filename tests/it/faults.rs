@@ -30,7 +30,7 @@ fn healthy() -> Vec<Line> {
         ("UID SEARCH", "* SEARCH 1\r\nTAG OK done\r\n".into()),
         (
             "UID FETCH 1 (UID RFC822.SIZE",
-            "* 1 FETCH (UID 1 RFC822.SIZE 900 INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" \
+            "* 1 FETCH (UID 1 RFC822.SIZE 900 INTERNALDATE \"TODAY 00:00:00 +0000\" \
              BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {50}\r\n\
              From: support@salesforce.com\r\nSubject: a token\r\n\r\n)\r\nTAG OK done\r\n"
                 .into(),
@@ -194,7 +194,7 @@ fn with_mail(exists: u32, uid: u32, heads: &str) -> Vec<Line> {
     let mail =
         String::from_utf8(TokenMail::new(USER, &token(1), Timestamp::now()).bytes()).unwrap();
     let head = format!(
-        "* {exists} FETCH (UID {uid} RFC822.SIZE {} INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" \
+        "* {exists} FETCH (UID {uid} RFC822.SIZE {} INTERNALDATE \"TODAY 00:00:00 +0000\" \
          BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {{53}}\r\n\
          From: support@salesforce.com\r\nSubject: token mail\r\n\r\n)\r\nTAG OK done\r\n",
         mail.len()
@@ -255,7 +255,7 @@ async fn an_answer_that_leaves_a_mail_out_is_not_believed() {
         // Two mails are there, and this speaks of the first one only.
         (
             "UID FETCH 1:* (UID RFC822.SIZE",
-            "* 1 FETCH (UID 1 RFC822.SIZE 9 INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" \
+            "* 1 FETCH (UID 1 RFC822.SIZE 9 INTERNALDATE \"TODAY 00:00:00 +0000\" \
              BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {2}\r\n\r\n)\r\nTAG OK done\r\n"
                 .into(),
         ),
@@ -264,7 +264,7 @@ async fn an_answer_that_leaves_a_mail_out_is_not_believed() {
             "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 7)\r\nTAG OK done\r\n".into(),
         ),
     ];
-    let one = "* 1 FETCH (UID 1 RFC822.SIZE 9 INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" \
+    let one = "* 1 FETCH (UID 1 RFC822.SIZE 9 INTERNALDATE \"TODAY 00:00:00 +0000\" \
                BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {2}\r\n\r\n)\r\n";
     script.extend(with_mail(2, 7, &format!("{one}@")));
     let server = Scripted::start(script).await;
@@ -285,7 +285,7 @@ async fn with_a_bad_mail(kind: &'static str) -> Scripted {
     Scripted::answering(move |command| {
         let head = |uid: u32, size: usize, fields: &str| {
             format!(
-                "* {uid} FETCH (UID {uid} RFC822.SIZE {size} INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" \
+                "* {uid} FETCH (UID {uid} RFC822.SIZE {size} INTERNALDATE \"TODAY 00:00:00 +0000\" \
                  BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {fields})\r\n"
             )
         };
@@ -302,18 +302,25 @@ async fn with_a_bad_mail(kind: &'static str) -> Scripted {
             c if c.starts_with("LOGIN") => "TAG OK [CAPABILITY IMAP4rev1 IDLE ID] in\r\n".into(),
             c if c.starts_with("ID") => "TAG BAD invalid command\r\n".into(),
             c if c.starts_with("EXAMINE") => examined(2, 3).1,
-            "UID FETCH 1:2 (UID)" => "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 2)\r\nTAG OK done\r\n".into(),
+            "UID FETCH 1:2 (UID)" => {
+                "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 2)\r\nTAG OK done\r\n".into()
+            }
             "UID FETCH 1 (UID)" => "* 1 FETCH (UID 1)\r\nTAG OK done\r\n".into(),
             c if c.starts_with("UID FETCH 1:2 (UID RFC") => format!("{bad}{good}TAG OK done\r\n"),
             c if c.starts_with("UID FETCH 1 (UID RFC") => format!("{bad}TAG OK done\r\n"),
             c if c.starts_with("UID FETCH 2 (UID RFC") => format!("{good}TAG OK done\r\n"),
             c if c.starts_with("UID FETCH 1 (UID BODY") => match kind {
-                "larger" => format!("* 1 FETCH (UID 1 BODY[]<0> {{262145}}\r\n{large})\r\nTAG OK done\r\n"),
+                "larger" => {
+                    format!("* 1 FETCH (UID 1 BODY[]<0> {{262145}}\r\n{large})\r\nTAG OK done\r\n")
+                }
                 "refused" => "TAG NO [SERVERBUG] no\r\n".into(),
                 _ => "* 1 FETCH (UID 1 BODY[]<0> {9}\r\nSubject: )\r\nTAG OK done\r\n".into(),
             },
             c if c.starts_with("UID FETCH 2 (UID BODY") => {
-                format!("* 2 FETCH (UID 2 BODY[]<0> {{{}}}\r\n{mail})\r\nTAG OK done\r\n", mail.len())
+                format!(
+                    "* 2 FETCH (UID 2 BODY[]<0> {{{}}}\r\n{mail})\r\nTAG OK done\r\n",
+                    mail.len()
+                )
             }
             _ => "TAG OK done\r\n".into(),
         }
@@ -354,8 +361,9 @@ async fn a_first_mail_that_is_left_out_is_missed_and_looked_for() {
     let server = Scripted::answering(move |command| {
         let head = |uid: u32, fields: &str| {
             format!(
-                "* {uid} FETCH (UID {uid} RFC822.SIZE {} INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" \
-                 BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {fields})\r\n", mail.len()
+                "* {uid} FETCH (UID {uid} RFC822.SIZE {} INTERNALDATE \"TODAY 00:00:00 +0000\" \
+                 BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {fields})\r\n",
+                mail.len()
             )
         };
         let token_mail = head(1, "{30}\r\nFrom: support@salesforce.com\r\n");
@@ -365,10 +373,17 @@ async fn a_first_mail_that_is_left_out_is_missed_and_looked_for() {
             c if c.starts_with("EXAMINE") => examined(0, 1).1,
             "IDLE" => "+ idling\r\n* 2 EXISTS\r\n".into(),
             c if c.starts_with("UID FETCH 1:* (UID RFC") => format!("{other}TAG OK done\r\n"),
-            "UID FETCH 1:* (UID)" => "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 2)\r\nTAG OK done\r\n".into(),
-            c if c.starts_with("UID FETCH 1:2 (UID RFC") => format!("{token_mail}{other}TAG OK done\r\n"),
+            "UID FETCH 1:* (UID)" => {
+                "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 2)\r\nTAG OK done\r\n".into()
+            }
+            c if c.starts_with("UID FETCH 1:2 (UID RFC") => {
+                format!("{token_mail}{other}TAG OK done\r\n")
+            }
             c if c.starts_with("UID FETCH 1 (UID BODY") => {
-                format!("* 1 FETCH (UID 1 BODY[]<0> {{{}}}\r\n{mail})\r\nTAG OK done\r\n", mail.len())
+                format!(
+                    "* 1 FETCH (UID 1 BODY[]<0> {{{}}}\r\n{mail})\r\nTAG OK done\r\n",
+                    mail.len()
+                )
             }
             _ => "TAG OK done\r\n".into(),
         }

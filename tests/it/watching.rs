@@ -451,3 +451,24 @@ async fn starttls_protects_the_line_or_nothing_is_said() {
         assert_eq!(machine.credential(USER), expected);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_back_goes_as_far_as_it_is_told() {
+    let server = ImapServer::start(Options::default()).await;
+    let old = ago(60 * 24 * 60);
+    server.deliver_at(&TokenMail::new(USER, &token(1), old).bytes(), old);
+    for refuse in [false, true] {
+        server.refuse_search(refuse);
+        let machine = ready(&server);
+        machine.ok(&["run", "--once"]);
+        assert_eq!(
+            machine.credential(USER),
+            None,
+            "thirty days are the default"
+        );
+        let daemon = machine.daemon();
+        daemon.wait_for("mailbox.watching", |_| true);
+        machine.ok(&["resync", "--since", "90d"]);
+        assert_eq!(machine.credential(USER), composite(1));
+    }
+}

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 /// One line of a script: what is heard (a part of the command), and what is
-/// answered; `TAG` in it is the command's tag.
+/// answered; `TAG` in it is the command's tag and `TODAY` is today.
 pub type Line = (&'static str, String);
 
 /// The server. It greets, follows the script from its beginning on each
@@ -76,9 +76,7 @@ async fn follow(stream: tokio::net::TcpStream, script: &[Line]) -> std::io::Resu
         if let Some((first, _)) = line.split_once(' ') {
             first.clone_into(&mut tag);
         }
-        stream
-            .write_all(answer.replace("TAG", &tag).as_bytes())
-            .await?;
+        stream.write_all(fill(answer, &tag).as_bytes()).await?;
     }
     Ok(())
 }
@@ -101,9 +99,15 @@ async fn converse(
             }
             None => line.trim_end(),
         };
-        let answer = answer(command).replace("TAG", &tag);
+        let answer = fill(&answer(command), &tag);
         stream.write_all(answer.as_bytes()).await?;
         line.clear();
     }
     Ok(())
+}
+
+fn fill(answer: &str, tag: &str) -> String {
+    let today = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::now());
+    let today = today.date().strftime("%d-%b-%Y").to_string();
+    answer.replace("TAG", tag).replace("TODAY", &today)
 }
