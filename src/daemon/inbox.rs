@@ -89,9 +89,9 @@ impl Inbox {
 
     async fn come_back(&self) {
         let mut network = Backoff::new(Duration::from_secs(2), Duration::from_secs(80));
-        // A refused login is not hammered: servers lock accounts.
         // Mails over which the server fails, each since when.
         let mut stumbled: BTreeMap<u32, Instant> = BTreeMap::new();
+        // A refused login is not hammered: servers lock accounts.
         let mut login = Backoff::new(Duration::from_secs(60), Duration::from_secs(3600));
         loop {
             let skip: Vec<u32> = stumbled
