@@ -19,17 +19,13 @@ pub(super) fn run(config: Config, once: bool) -> Ended {
         if once {
             daemon::once(config).await?;
         } else {
-            // There is always one: the state folder's.
-            let socket = config::sockets(&config.state_dir)
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| config.state_dir.join("control.sock"));
+            let sockets = config::sockets_to_serve(&config.state_dir);
             let stop = CancellationToken::new();
             let signals = stop_at_a_signal(stop.clone())?;
             tokio::select! {
                 // First: the daemon's own end wins.
                 biased;
-                ended = daemon::run(config, socket, stop) => ended?,
+                ended = daemon::run(config, &sockets, stop) => ended?,
                 () = signals => {}
             }
         }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use jiff::{Span, Timestamp, civil};
 
 pub use error::ConfigError;
-pub use paths::{credentials_directory, sockets, stderr_is_the_journal};
+pub use paths::{credentials_directory, sockets, sockets_to_serve, stderr_is_the_journal};
 
 /// The configuration as it is meant.
 #[derive(Clone, Debug)]

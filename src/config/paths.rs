@@ -47,21 +47,26 @@ pub(super) fn state_dir() -> PathBuf {
     )
 }
 
-/// Where the control socket may be, the first being where a daemon started
-/// here would put it. A daemon that systemd runs has its own run-time folder,
-/// which a person's shell knows nothing of, so the usual one is looked at too.
+/// Where the control socket may be. A daemon that systemd runs has its own
+/// run-time folder, which a person's shell knows nothing of, so the usual one is
+/// looked at too.
 pub fn sockets(state_dir: &Path) -> Vec<PathBuf> {
+    let mut sockets = sockets_to_serve(state_dir);
+    sockets.push(PathBuf::from("/run/tokenwatch/control.sock"));
+    sockets
+}
+
+/// Where a daemon puts its control socket: the first place that no daemon of
+/// another state folder has taken.
+pub fn sockets_to_serve(state_dir: &Path) -> Vec<PathBuf> {
     let runtime = env::var_os("RUNTIME_DIRECTORY")
         .filter(|v| !v.is_empty())
         .and_then(|list| env::split_paths(&list).next());
-    let mut folders: Vec<PathBuf> = runtime
+    let in_session = || variable("XDG_RUNTIME_DIR").map(|base| base.join("tokenwatch"));
+    runtime
+        .or_else(in_session)
         .into_iter()
-        .chain(variable("XDG_RUNTIME_DIR").map(|base| base.join("tokenwatch")))
-        .collect();
-    folders.push(state_dir.to_owned());
-    folders.push(PathBuf::from("/run/tokenwatch"));
-    folders
-        .into_iter()
+        .chain([state_dir.to_owned()])
         .map(|folder| folder.join("control.sock"))
         .collect()
 }

@@ -68,10 +68,33 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    /// Binds in the first place where it can: another state folder's daemon may
+    /// have the run-time folder's, or another user own that folder. The last is
+    /// the state folder, which nobody else has: its vault and journal are locked.
+    pub(super) async fn bind_first(
+        places: &[PathBuf],
+        state_dir: &Path,
+    ) -> Result<Self, ControlError> {
+        let mut bound = Err(ControlError::InUse(state_dir.to_owned()));
+        for place in places {
+            bound = Self::bind(place, state_dir).await;
+            match &bound {
+                Ok(_) => break,
+                Err(error) => tracing::warn!(event = "control.elsewhere",
+                    error = %crate::chain(error), "the control socket cannot be here"),
+            }
+        }
+        bound
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Binds. A socket that a crash left behind is taken over. In a run-time
     /// folder the group may call; in the state folder everything is its
     /// owner's alone.
-    pub(super) async fn bind(path: &Path, state_dir: &Path) -> Result<Self, ControlError> {
+    async fn bind(path: &Path, state_dir: &Path) -> Result<Self, ControlError> {
         let failed = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| ControlError::Io {

@@ -139,15 +139,16 @@ pub fn policy(trust: &crate::config::Trust) -> Policy {
     }
 }
 
-/// Runs until `stop` is cancelled. `socket` is where the control socket goes.
+/// Runs until `stop` is cancelled. The control socket goes into the first of
+/// `sockets` that is free.
 pub async fn run(
     config: Config,
-    socket: PathBuf,
+    sockets: &[PathBuf],
     stop: CancellationToken,
 ) -> Result<(), DaemonError> {
     let config = Arc::new(config);
     let (worker, tools, board, worker_ended) = open(&config)?;
-    let control = control::Listener::bind(&socket, &config.state_dir).await?;
+    let control = control::Listener::bind_first(sockets, &config.state_dir).await?;
 
     let tasks = TaskTracker::new();
     let stop = stop.child_token();
@@ -166,6 +167,7 @@ pub async fn run(
             tasks.spawn(inbox.watch());
         }
     }
+    let socket = control.path().to_owned();
     tasks.spawn(control.serve(control::Rooms {
         config: Arc::clone(&config),
         worker: worker.clone(),

@@ -370,3 +370,33 @@ fn a_password_may_come_from_elsewhere() {
         "{status}"
     );
 }
+
+#[test]
+fn two_daemons_of_one_user_are_told_apart() {
+    let (one, two) = (Machine::new(&basic()), Machine::new(&basic()));
+    let runtime = one.folder.path().join("run");
+    let run = |machine: &Machine| {
+        let mut command = machine.command(&["--log-format", "json", "run"]);
+        command.env("XDG_RUNTIME_DIR", &runtime);
+        let daemon = crate::process::Daemon::start(command);
+        daemon.wait_for("daemon.ready", |_| true);
+        daemon
+    };
+    let ask = |machine: &Machine, name: &str| {
+        let mut command = machine.command(&["secret", "list"]);
+        let output = command.env("XDG_RUNTIME_DIR", &runtime).output().unwrap();
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            format!("{name}\n")
+        );
+    };
+    one.set_secret("mailbox/one", "x");
+    two.set_secret("mailbox/two", "x");
+    let first = run(&one);
+    let second = run(&two);
+    ask(&one, "mailbox/one");
+    ask(&two, "mailbox/two");
+    assert!(first.stop().0.success());
+    ask(&two, "mailbox/two");
+    assert!(second.stop().0.success());
+}
