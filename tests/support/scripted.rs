@@ -17,34 +17,38 @@ pub struct Scripted {
     _tasks: JoinSet<()>,
 }
 
+/// Answers one command by its text.
+type Answering = Box<dyn Fn(&str) -> String + Send + Sync>;
+
+/// How the server knows what to say.
+enum Manner {
+    Script(Vec<Line>),
+    Answers(Answering),
+}
+
 impl Scripted {
     pub async fn start(script: Vec<Line>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                // The client may hang up first: that ends the script.
-                follow(stream, &script).await.unwrap_or_default();
-            }
-        });
-        Self {
-            address,
-            _tasks: tasks,
-        }
+        Self::serve(Manner::Script(script)).await
     }
 
     /// A server that answers each command by its text; `TAG` is its tag.
     pub async fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::serve(Manner::Answers(Box::new(answer))).await
+    }
+
+    async fn serve(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                // The client may hang up first.
-                converse(stream, &answer).await.unwrap_or_default();
+                let spoken = match &manner {
+                    Manner::Script(script) => follow(stream, script).await,
+                    Manner::Answers(answer) => converse(stream, answer).await,
+                };
+                // The client may hang up first: that ends the conversation.
+                spoken.unwrap_or_default();
             }
         });
         Self {
@@ -81,10 +85,7 @@ async fn follow(stream: tokio::net::TcpStream, script: &[Line]) -> std::io::Resu
     Ok(())
 }
 
-async fn converse(
-    stream: tokio::net::TcpStream,
-    answer: &(impl Fn(&str) -> String + Sync),
-) -> std::io::Result<()> {
+async fn converse(stream: tokio::net::TcpStream, answer: &Answering) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     stream
         .write_all(b"* OK [CAPABILITY IMAP4rev1 IDLE ID] answering\r\n")
