@@ -256,6 +256,28 @@ pub struct CheckLine {
     pub hint: Option<String>,
 }
 
+impl CheckLine {
+    /// A line for what is well.
+    pub fn well(what: impl Into<String>, found: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            ok: true,
+            found: found.into(),
+            hint: None,
+        }
+    }
+
+    /// A line for what is not.
+    pub fn ill(what: impl Into<String>, found: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            ok: false,
+            found: found.into(),
+            hint: Some(hint.into()),
+        }
+    }
+}
+
 /// An error, for a person.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ErrorBody {

@@ -32,15 +32,20 @@ pub(super) async fn check(file: Option<&Path>, offline: bool) -> Ended {
         .file
         .as_ref()
         .map_or_else(|| "the defaults".to_owned(), |f| f.display().to_string());
-    show(line("configuration", true, &format!("{named} can be used")))?;
+    show(CheckLine::well(
+        "configuration",
+        format!("{named} can be used"),
+    ))?;
     for warning in config.warnings() {
         let mut out = stdout();
         writeln!(out, "! {warning}")?;
     }
     if config.mailboxes.is_empty() {
-        let mut missing = line("mailboxes", false, "no [[mailbox]] is configured");
-        missing.hint = Some("add one; config/minimal.toml is a start".to_owned());
-        show(missing)?;
+        show(CheckLine::ill(
+            "mailboxes",
+            "no [[mailbox]] is configured",
+            "add one; config/minimal.toml is a start",
+        ))?;
     }
     let reach = match Reach::open(Arc::clone(&config)).await {
         Ok(reach) => reach,
@@ -48,15 +53,13 @@ pub(super) async fn check(file: Option<&Path>, offline: bool) -> Ended {
             let Some(state) = error.downcast_ref::<StateError>() else {
                 return Err(error);
             };
-            let mut unusable = line("vault", false, &crate::chain(state));
-            unusable.hint = Some(state.hint());
-            show(unusable)?;
+            show(CheckLine::ill("vault", crate::chain(state), state.hint()))?;
             return Ok(ExitCode::FAILURE);
         }
     };
     match reach {
         Reach::Daemon(mut daemon) => {
-            show(line("daemon", true, "it is running"))?;
+            show(CheckLine::well("daemon", "it is running"))?;
             let path = if offline {
                 "/v1/check?offline=true"
             } else {
@@ -65,9 +68,8 @@ pub(super) async fn check(file: Option<&Path>, offline: bool) -> Ended {
             daemon.lines(Method::GET, path, "", show).await?;
         }
         Reach::Alone(worker) => {
-            show(line(
+            show(CheckLine::well(
                 "daemon",
-                true,
                 "none is running; the vault is opened by this command",
             ))?;
             let doctor = Doctor::alone(config, *worker)?;
@@ -87,13 +89,4 @@ pub(super) async fn check(file: Option<&Path>, offline: bool) -> Ended {
     } else {
         ExitCode::FAILURE
     })
-}
-
-fn line(what: &str, ok: bool, found: &str) -> CheckLine {
-    CheckLine {
-        what: what.to_owned(),
-        ok,
-        found: found.to_owned(),
-        hint: None,
-    }
 }

@@ -213,23 +213,11 @@ impl Report {
     }
 
     async fn well(&self, what: &str, found: &str) {
-        self.send(CheckLine {
-            what: what.to_owned(),
-            ok: true,
-            found: found.to_owned(),
-            hint: None,
-        })
-        .await;
+        self.send(CheckLine::well(what, found)).await;
     }
 
     async fn ill(&self, what: &str, found: String, hint: String) {
-        self.send(CheckLine {
-            what: what.to_owned(),
-            ok: false,
-            found,
-            hint: Some(hint),
-        })
-        .await;
+        self.send(CheckLine::ill(what, found, hint)).await;
     }
 
     async fn failed(&self, what: &str, error: &InboxError, mailbox: &Mailbox) {

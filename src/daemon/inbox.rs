@@ -317,7 +317,6 @@ impl Inbox {
                         self.board.event(&self.place());
                     }
                 }
-                Looked::Gone => {}
                 Looked::Seen { next_uid } => {
                     position.next_uid = position.next_uid.max(next_uid);
                 }

@@ -57,6 +57,15 @@ impl Target<'_> {
             uid,
         }
     }
+
+    /// A mail that is not at hand. The cursor stays: mails with smaller UIDs
+    /// may be still to come.
+    fn missing(&self, uid: u32, content: Content) -> Report {
+        Report {
+            cursor: None,
+            ..self.report(uid, Timestamp::now(), content)
+        }
+    }
 }
 
 impl Tools {
@@ -116,32 +125,16 @@ impl Tools {
         match look.next(session, wanted).await? {
             None => Ok(None),
             Some(Step::Mail(found)) => {
-                let uid = found.head.uid;
-                let (message_id, outcome) = self.take(found, target).await?;
-                Ok(Some(Looked::Mail {
-                    uid,
-                    message_id,
-                    outcome,
-                }))
+                let report = self.judge(found, target).await;
+                self.hand_in(report).await.map(Some)
             }
             Some(Step::Unfetchable { uid }) => {
-                // The cursor stays: mails with smaller UIDs may be still to come.
-                let mut report = target.report(uid, Timestamp::now(), Content::Unfetchable);
-                report.cursor = None;
-                let outcome = self
-                    .worker
-                    .run(move |worker| worker.receive(report))
-                    .await?;
-                Ok(Some(Looked::Mail {
-                    uid,
-                    message_id: None,
-                    outcome,
-                }))
+                let report = target.missing(uid, Content::Unfetchable);
+                self.hand_in(report).await.map(Some)
             }
             Some(Step::Gone { uid }) => {
-                let place = target.place(uid);
-                self.worker.run(move |worker| worker.gone(place)).await?;
-                Ok(Some(Looked::Gone))
+                let report = target.missing(uid, Content::Gone);
+                self.hand_in(report).await.map(Some)
             }
             Some(Step::Seen { next_uid }) => {
                 if target.moves_cursor {
@@ -159,11 +152,7 @@ impl Tools {
         }
     }
 
-    async fn take(
-        &self,
-        found: Found,
-        target: &Target<'_>,
-    ) -> Result<(Option<String>, Outcome), InboxError> {
+    async fn judge(&self, found: Found, target: &Target<'_>) -> Report {
         let Found {
             head,
             received,
@@ -181,29 +170,22 @@ impl Tools {
                     .is_some_and(|fields| notice::worth_reading(&fields, &[])),
             },
         };
-        let message_id = match &content {
-            Content::Judged(judgement) => judgement.envelope.message_id.clone(),
-            Content::TooLarge { .. } | Content::Unreadable | Content::Unfetchable => None,
-        };
-        let report = target.report(head.uid, received, content);
-        let outcome = self
-            .worker
-            .run(move |worker| worker.receive(report))
-            .await?;
-        Ok((message_id, outcome))
+        target.report(head.uid, received, content)
+    }
+
+    /// Has the worker take a mail in.
+    async fn hand_in(&self, report: Report) -> Result<Looked, InboxError> {
+        let uid = report.place.uid;
+        let received = self.worker.run(move |worker| worker.receive(report));
+        let outcome = received.await?;
+        Ok(Looked::Mail { uid, outcome })
     }
 }
 
 /// What a step brought.
 pub(super) enum Looked {
     /// A mail, and what became of it.
-    Mail {
-        uid: u32,
-        message_id: Option<String>,
-        outcome: Outcome,
-    },
-    /// A mail that was undecided is there no more.
-    Gone,
+    Mail { uid: u32, outcome: Outcome },
     /// Everything below this UID was looked at.
     Seen { next_uid: u32 },
 }

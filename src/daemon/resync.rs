@@ -180,12 +180,7 @@ impl Resync {
             .step(&mut look, &mut session, &wanted, &target)
             .await?
         {
-            if let Looked::Mail {
-                uid,
-                message_id,
-                outcome,
-            } = looked
-            {
+            if let Looked::Mail { uid, outcome } = looked {
                 teller.count(outcome.kind);
                 teller
                     .tell(ResyncEvent::Outcome(OutcomeLine {
@@ -196,7 +191,7 @@ impl Resync {
                         reason: outcome.reason,
                         detail: outcome.detail,
                         username: outcome.username,
-                        message_id,
+                        message_id: outcome.message_id,
                     }))
                     .await;
             }

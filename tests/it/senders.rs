@@ -212,3 +212,15 @@ async fn a_replay_with_a_date_in_disguise_moves_nothing() {
     daemon.wait_for_nth("credential.updated", 3, |_| true);
     assert_eq!(world.credential(), Some(format!("pass{}", token(4))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_mail_that_is_deleted_is_waited_for_no_more() {
+    let world = World::new().await;
+    world.dns.mood(Mood::Servfail);
+    let uid = world.server.deliver(&world.signed(&World::mail(1, 0)));
+    assert_eq!(world.machine.run(&["run", "--once"]).code, 69);
+    world.server.expunge(uid);
+    let ended = world.machine.run(&["--log", "info", "run", "--once"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("\"gone\""), "{}", ended.stderr);
+}

@@ -52,10 +52,7 @@ impl Worker {
             self.carry_out(&step, configured, &password)?;
             if step.reception == Some(Reception::Duplicate) {
                 // This mail may have been cut off between document and entry.
-                let known = password.known().is_some();
-                let settled = step.account.step(Event::Reconcile, known, now);
-                self.carry_out(&settled, configured, &password)?;
-                self.unsettled.remove(&configured.username);
+                self.settle(configured, &step.account, &password, now)?;
             }
         }
         // A crash between the vault and the journal: this mail brought the
@@ -76,6 +73,7 @@ impl Worker {
             reason: None,
             detail: None,
             username: Some(configured.username.clone()),
+            message_id: None,
         })
     }
 
@@ -155,11 +153,23 @@ impl Worker {
                     "the Salesforce password cannot be read");
             }
         }
+        self.settle(configured, &account, &password, Timestamp::now())
+    }
+
+    /// Brings the account to where its token and its password say that it is.
+    fn settle(
+        &mut self,
+        configured: &config::Account,
+        account: &Account,
+        password: &Password,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
         let known = password.known().is_some();
-        let step = account.step(Event::Reconcile, known, Timestamp::now());
-        self.carry_out(&step, configured, &password)?;
+        let step = account.step(Event::Reconcile, known, now);
+        self.carry_out(&step, configured, password)?;
+        // It is settled also where nothing was to be done.
         self.unsettled.remove(&configured.username);
-        self.stands(configured, &step.account, &password);
+        self.stands(configured, &step.account, password);
         Ok(())
     }
 

@@ -41,8 +41,8 @@ pub struct Worker {
     vault: Vault,
     journal: Journal,
     board: Arc<Board>,
-    /// How the accounts stand, by the key of their usernames, as they were
-    /// when something of them last changed.
+    /// How the accounts stand, by their usernames, as they were when something
+    /// of them last changed.
     standing: BTreeMap<String, AccountStatus>,
     /// Accounts that could not be read, or whose document or entry could not be
     /// written: they are tried again.
@@ -71,6 +71,8 @@ pub enum Content {
     Unreadable,
     /// The server does not hand it out.
     Unfetchable,
+    /// It waited, and is there no more.
+    Gone,
     /// It is larger than a notice could be, and was not fetched. `announced`
     /// says that its subject is that of a token mail.
     TooLarge {
@@ -90,6 +92,8 @@ pub struct Outcome {
     pub detail: Option<String>,
     /// Whose token it brought.
     pub username: Option<String>,
+    /// The mail's `Message-ID`, where it was read.
+    pub message_id: Option<String>,
 }
 
 impl Outcome {
@@ -99,6 +103,7 @@ impl Outcome {
             reason: Some(reason.to_owned()),
             detail: Some(detail.into()),
             username: None,
+            message_id: None,
         }
     }
 
@@ -170,7 +175,10 @@ impl Worker {
                 judgement.envelope.message_id.clone(),
                 judgement.envelope.from.clone(),
             ),
-            Content::TooLarge { .. } | Content::Unreadable | Content::Unfetchable => (None, None),
+            Content::TooLarge { .. }
+            | Content::Unreadable
+            | Content::Unfetchable
+            | Content::Gone => (None, None),
         };
         let known = self.journal.outcome(&report.place)?;
         let mut outcome = self.decide(&report, known, now)?;
@@ -182,8 +190,10 @@ impl Worker {
                 reason: None,
                 detail: Some("it was taken when it came in".to_owned()),
                 username: outcome.username,
+                message_id: None,
             };
         }
+        outcome.message_id = message_id;
         if report.dry_run {
             return Ok(outcome);
         }
@@ -192,7 +202,7 @@ impl Worker {
             kind: outcome.kind,
             reason: outcome.reason.clone(),
             username: outcome.username.clone(),
-            message_id,
+            message_id: outcome.message_id.clone(),
             received: report.received,
         };
         self.journal.record(&record, report.cursor, now)?;
@@ -214,6 +224,10 @@ impl Worker {
     ) -> Result<Outcome, StateError> {
         let judgement = match &report.content {
             Content::Judged(judgement) => judgement,
+            Content::Gone => {
+                let detail = "it waited, and is there no more";
+                return Ok(Outcome::because(Kind::Ignored, "gone", detail));
+            }
             Content::Unfetchable => {
                 let kind = self.held_or_undecided(&report.place, now)?;
                 let detail = "the server does not hand the mail out";
@@ -364,29 +378,6 @@ impl Worker {
             .forget_from(mailbox, folder, uid_validity, uid_next)?)
     }
 
-    /// A mail that was undecided is there no more.
-    pub fn gone(&mut self, place: Place) -> Result<(), StateError> {
-        let now = Timestamp::now();
-        let record = Record {
-            place,
-            kind: Kind::Ignored,
-            reason: Some("gone".to_owned()),
-            username: None,
-            message_id: None,
-            received: now,
-        };
-        self.journal.record(&record, None, now)?;
-        tracing::info!(
-            event = "notice.ignored",
-            mailbox = record.place.mailbox,
-            folder = record.place.folder,
-            uid = record.place.uid,
-            reason = "gone",
-            "a mail that waited is there no more"
-        );
-        self.tell_board()
-    }
-
     /// The mails of a folder whose sender could not be judged yet.
     pub fn undecided(
         &self,
@@ -420,7 +411,7 @@ fn log(record: &Record, outcome: &Outcome, sender: Option<&str>, again: bool) {
     match outcome.kind {
         _ if again => line!(debug, "a mail was looked at again"),
         Kind::Held => line!(warn, "a mail is held: a person must decide"),
-        Kind::Undecided => line!(warn, "a mail waits: its sender cannot be judged now"),
+        Kind::Undecided => line!(warn, "a mail waits: it cannot be judged now"),
         Kind::Updated => line!(info, "a mail brought a new token"),
         Kind::Duplicate => line!(info, "a mail brought a token that is known"),
         Kind::Older => line!(info, "a mail brought a token older than the one in use"),
