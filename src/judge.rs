@@ -5,16 +5,28 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::notice::{self, Envelope, Mail, NotANotice, Notice};
-use crate::sender::{self, Keys, Policy, Verdict};
+use crate::notice::{self, Doubt, Envelope, Ignored, Mail, NotANotice, Notice, Wordings};
+use crate::sender::{self, Keys, Verdict};
 
 /// How far a sender's clock may be ahead of our server's.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(60);
 
+/// How mails are judged.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Whose word is believed.
+    pub trust: sender::Policy,
+    /// The words by which a token mail is known.
+    pub wordings: Wordings,
+    /// Octets of the largest mail that is read. A token mail has some thousands.
+    pub max_size: usize,
+}
+
 /// What is to be thought of a mail.
 #[derive(Debug)]
 pub struct Judgement {
-    /// What its headers say.
+    /// What its headers say; where the notice is attached, what the attached
+    /// mail's say, and the Message-ID by which this one is found.
     pub envelope: Envelope,
     /// What it says, and who says it.
     pub finding: Finding,
@@ -53,16 +65,43 @@ impl Judgement {
 
 /// Judges one mail. Only a mail that reads as a notice costs a look-up in the DNS.
 pub async fn judge(raw: &[u8], policy: &Policy, keys: &Keys) -> Judgement {
-    let mail = Mail::parse(raw);
-    let finding = match notice::read(&mail) {
-        Ok(notice) => {
-            let verdict = sender::judge(raw, &mail, policy, keys).await;
-            Finding::Notice(notice, verdict)
+    if let Some(begin) = raw.get(..policy.max_size)
+        && begin.len() < raw.len()
+    {
+        return too_large(begin);
+    }
+    let mail = Mail::parse(raw, &policy.wordings);
+    let mut envelope = mail.envelope();
+    let finding = match notice::read(&mail, &policy.wordings) {
+        Ok(reading) => {
+            let verdict = match &reading.attached {
+                None => sender::judge(&mail, &policy.trust, keys).await,
+                Some(attached) => {
+                    let attached = Mail::parse(attached, &policy.wordings);
+                    envelope = Envelope {
+                        message_id: envelope.message_id,
+                        ..attached.envelope()
+                    };
+                    sender::judge(&attached, &policy.trust.of_attached(), keys).await
+                }
+            };
+            Finding::Notice(reading.notice, verdict)
         }
         Err(why) => Finding::NotANotice(why),
     };
+    Judgement { envelope, finding }
+}
+
+/// A mail of which only the beginning is looked at: the daemon does not fetch
+/// the rest of such a one.
+fn too_large(begin: &[u8]) -> Judgement {
+    let finding = if notice::worth_reading(begin, &[]) {
+        NotANotice::Held(Doubt::TooLarge)
+    } else {
+        NotANotice::Ignored(Ignored::NoNotice)
+    };
     Judgement {
-        envelope: mail.envelope(),
-        finding,
+        envelope: notice::envelope(begin),
+        finding: Finding::NotANotice(finding),
     }
 }

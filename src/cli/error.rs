@@ -136,12 +136,7 @@ fn meet(error: &anyhow::Error) -> (u8, Option<String>) {
     if let Some(error) = error.downcast_ref::<CliError>() {
         error.meet()
     } else if let Some(error) = error.downcast_ref::<ConfigError>() {
-        let code = if error.is_permission() {
-            PERMISSION
-        } else {
-            CONFIGURATION
-        };
-        (code, Some(error.hint()))
+        configuration(error)
     } else if let Some(error) = error.downcast_ref::<DaemonError>() {
         daemon(error)
     } else if let Some(error) = error.downcast_ref::<StateError>() {
@@ -159,9 +154,19 @@ fn meet(error: &anyhow::Error) -> (u8, Option<String>) {
     }
 }
 
+fn configuration(error: &ConfigError) -> (u8, Option<String>) {
+    let code = if error.is_permission() {
+        PERMISSION
+    } else {
+        CONFIGURATION
+    };
+    (code, Some(error.hint()))
+}
+
 fn daemon(error: &DaemonError) -> (u8, Option<String>) {
     match error {
         DaemonError::State(error) => (state(error), Some(error.hint())),
+        DaemonError::Config(error) => configuration(error),
         DaemonError::NoMailbox => (
             CONFIGURATION,
             Some(

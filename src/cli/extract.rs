@@ -18,7 +18,7 @@ use crate::sender::{Keys, Verdict};
 
 pub(super) async fn extract(config: Config, wanted: &arguments::Extract) -> Ended {
     let keys = Keys::new(&config.trust.dns_servers)?;
-    let policy = policy(&config.trust);
+    let policy = policy(&config)?;
     let (mut read, mut notices) = (0_usize, 0_usize);
     for file in &wanted.files {
         for (source, raw) in mails(file)? {

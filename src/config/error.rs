@@ -77,7 +77,8 @@ impl ConfigError {
         })
     }
 
-    pub(super) fn invalid(
+    /// A value that cannot be meant.
+    pub fn invalid(
         key: impl Into<String>,
         why: impl Into<String>,
         hint: &'static str,

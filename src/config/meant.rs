@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use super::written::{self, Written};
 use super::{
     Account, Backend, Config, ConfigError, Mailbox, SecretSource, Since, Tls, Trust, Vault,
-    VaultKey, paths,
+    VaultKey, Wording, paths,
 };
 
 /// IDLE must be renewed before a server may hang up, which is after half an
@@ -42,6 +42,15 @@ pub(super) fn mean(
     let config = Config {
         vault: vault(written.vault, &state_dir)?,
         trust: trust(&written.trust)?,
+        wordings: written
+            .wording
+            .into_iter()
+            .map(|wording| Wording {
+                subject: wording.subject,
+                username: wording.username,
+                token: wording.token,
+            })
+            .collect(),
         mailboxes: written
             .mailbox
             .into_iter()
@@ -126,6 +135,11 @@ fn trust(written: &written::Trust) -> Result<Trust, ConfigError> {
         receiver: false,
         sender_address: false,
         receivers: written.receivers.clone(),
+        arc_sealers: written
+            .arc_sealers
+            .iter()
+            .map(|sealer| sealer_domain(sealer))
+            .collect::<Result<_, _>>()?,
         dns_servers: written
             .dns_servers
             .iter()
@@ -135,6 +149,8 @@ fn trust(written: &written::Trust) -> Result<Trust, ConfigError> {
     };
     for way in &written.accept {
         match way.as_str() {
+            // The list of sealers is what turns it on; here it may be named.
+            "arc" => {}
             "dkim" => trust.dkim = true,
             "receiver" => trust.receiver = true,
             "sender-address" => trust.sender_address = true,
@@ -142,7 +158,7 @@ fn trust(written: &written::Trust) -> Result<Trust, ConfigError> {
                 return Err(ConfigError::invalid(
                     "trust.accept",
                     format!("this version does not know the way {way:?}"),
-                    "use \"dkim\", \"receiver\" or \"sender-address\"",
+                    "use \"dkim\", \"receiver\", \"arc\" or \"sender-address\"",
                 ));
             }
         }
@@ -155,11 +171,12 @@ fn trust(written: &written::Trust) -> Result<Trust, ConfigError> {
         ));
     }
     let receiver_counts = trust.receiver && !trust.receivers.is_empty();
-    if !(trust.dkim || trust.sender_address || receiver_counts) {
+    let arc_counts = !trust.arc_sealers.is_empty();
+    if !(trust.dkim || trust.sender_address || receiver_counts || arc_counts) {
         return Err(ConfigError::invalid(
             "trust.accept",
             "with these ways no mail could ever be trusted",
-            "add \"dkim\", or list your mail server's authserv-id in `receivers`",
+            "add \"dkim\", or list your mail server's authserv-id in `receivers`, or a sealer in `arc-sealers`",
         ));
     }
     Ok(trust)
@@ -336,6 +353,20 @@ fn address(key: &str, written: &str) -> Result<String, ConfigError> {
             "write name@example.com",
         )),
     }
+}
+
+fn sealer_domain(written: &str) -> Result<String, ConfigError> {
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    if written.contains('.') && written.split('.').all(is_label) {
+        return Ok(written.to_ascii_lowercase());
+    }
+    Err(ConfigError::invalid(
+        "trust.arc-sealers",
+        format!("{written:?} is no domain"),
+        "write the `d=` of your forwarder's ARC-Seal, such as google.com",
+    ))
 }
 
 fn dns_server(written: &str) -> Result<SocketAddr, ConfigError> {

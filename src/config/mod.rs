@@ -36,6 +36,8 @@ pub struct Config {
     pub vault: Vault,
     /// Who is believed.
     pub trust: Trust,
+    /// The words of token mails, beside those that are known.
+    pub wordings: Vec<Wording>,
     /// What is watched.
     pub mailboxes: Vec<Mailbox>,
     /// Whose credentials are kept.
@@ -87,10 +89,23 @@ pub struct Trust {
     pub sender_address: bool,
     /// The authserv-ids of our own mail servers.
     pub receivers: Vec<String>,
+    /// The domains whose ARC seals are believed; with none, ARC is not looked at.
+    pub arc_sealers: Vec<String>,
     /// DNS servers; the system's where there are none.
     pub dns_servers: Vec<SocketAddr>,
     /// How long a mail whose key cannot be looked up is tried again.
     pub undecided_for: Duration,
+}
+
+/// The words of token mails in one language, as they are written.
+#[derive(Clone, Debug)]
+pub struct Wording {
+    /// What the subject holds.
+    pub subject: Option<String>,
+    /// The label of the username.
+    pub username: String,
+    /// The label of the token.
+    pub token: String,
 }
 
 /// One IMAP login and the folders of it that are watched.
@@ -216,6 +231,12 @@ impl Config {
             }
             loaded => loaded,
         }
+    }
+
+    /// Octets of the largest mail that is read, whichever mailbox it is in.
+    pub fn max_mail_size(&self) -> u32 {
+        let sizes = self.mailboxes.iter().map(|mailbox| mailbox.max_mail_size);
+        sizes.max().unwrap_or_else(written::max_mail_size)
     }
 
     /// The mailbox of this name.

@@ -16,6 +16,8 @@ pub(super) struct Written {
     #[serde(default)]
     pub(super) trust: Trust,
     #[serde(default)]
+    pub(super) wording: Vec<Wording>,
+    #[serde(default)]
     pub(super) mailbox: Vec<Mailbox>,
     #[serde(default)]
     pub(super) account: Vec<Account>,
@@ -49,6 +51,7 @@ pub(super) struct Trust {
     pub(super) senders: Vec<String>,
     pub(super) accept: Vec<String>,
     pub(super) receivers: Vec<String>,
+    pub(super) arc_sealers: Vec<String>,
     pub(super) dns_servers: Vec<String>,
     pub(super) undecided_for: String,
 }
@@ -64,10 +67,19 @@ impl Default for Trust {
             ]),
             accept: texts(&["dkim", "receiver"]),
             receivers: Vec::new(),
+            arc_sealers: Vec::new(),
             dns_servers: Vec::new(),
             undecided_for: "24h".into(),
         }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Wording {
+    pub(super) subject: Option<String>,
+    pub(super) username: String,
+    pub(super) token: String,
 }
 
 #[derive(Deserialize)]
@@ -131,7 +143,7 @@ fn one_minute() -> String {
 fn off() -> String {
     "off".into()
 }
-fn max_mail_size() -> u32 {
+pub(super) fn max_mail_size() -> u32 {
     256 * 1024
 }
 
@@ -145,8 +157,12 @@ pub(super) const KEYS: &[&str] = &[
     "trust.senders",
     "trust.accept",
     "trust.receivers",
+    "trust.arc-sealers",
     "trust.dns-servers",
     "trust.undecided-for",
+    "wording.subject",
+    "wording.username",
+    "wording.token",
     "mailbox.name",
     "mailbox.host",
     "mailbox.port",
@@ -186,6 +202,7 @@ pub(super) fn read(file: Option<&Path>) -> Result<Written, ConfigError> {
         .with_list_parse_key("trust.senders")
         .with_list_parse_key("trust.accept")
         .with_list_parse_key("trust.receivers")
+        .with_list_parse_key("trust.arc-sealers")
         .with_list_parse_key("trust.dns-servers");
     let merged = builder
         .add_source(environment)

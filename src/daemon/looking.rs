@@ -8,13 +8,13 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::worker::{Content, Handle, Outcome, Report};
-use super::{InboxError, policy};
+use super::{DaemonError, InboxError, policy};
 use crate::config::{self, Config, Tls};
 use crate::journal::{Cursor, Place};
-use crate::judge::judge;
+use crate::judge::{Policy, judge};
 use crate::mailbox::{Found, Look, Roots, Security, Server, Session, Step, Wanted};
 use crate::notice;
-use crate::sender::{Keys, KeysError, Policy};
+use crate::sender::Keys;
 
 /// What every look needs.
 #[derive(Clone)]
@@ -69,10 +69,10 @@ impl Target<'_> {
 }
 
 impl Tools {
-    pub(super) fn new(config: &Config, worker: Handle) -> Result<Self, KeysError> {
+    pub(super) fn new(config: &Config, worker: Handle) -> Result<Self, DaemonError> {
         Ok(Self {
             worker,
-            policy: Arc::new(policy(&config.trust)),
+            policy: Arc::new(policy(config)?),
             keys: Keys::new(&config.trust.dns_servers)?,
             roots: Roots::of_the_system(),
         })
@@ -80,7 +80,7 @@ impl Tools {
 
     /// Which mails of a mailbox are looked at.
     pub(super) fn wanted(&self, mailbox: &config::Mailbox) -> Wanted {
-        let senders = self.policy.senders.clone();
+        let senders = self.policy.trust.senders.clone();
         Wanted {
             from: senders.clone(),
             subject: notice::SUBJECT_SEARCH.to_owned(),

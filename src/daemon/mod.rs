@@ -25,9 +25,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Mailbox};
+use crate::config::{Config, ConfigError, Mailbox};
 use crate::mailbox::{Class, MailboxError};
-use crate::sender::{KeysError, Policy};
+use crate::judge::Policy;
+use crate::notice::{Wording, Wordings};
+use crate::sender::{self, KeysError};
 use inbox::Inbox;
 use looking::Tools;
 use resync::Resync;
@@ -48,6 +50,9 @@ pub enum DaemonError {
     /// Vault or journal cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The configuration cannot be meant.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The resolver does not start.
     #[error("the resolver cannot be set up")]
     Keys(#[from] KeysError),
@@ -128,15 +133,38 @@ impl InboxError {
     }
 }
 
-/// Who is believed, as the sender's room wants it.
-pub fn policy(trust: &crate::config::Trust) -> Policy {
-    Policy {
-        senders: trust.senders.clone(),
-        dkim: trust.dkim,
-        receiver: trust.receiver,
-        sender_address: trust.sender_address,
-        receivers: trust.receivers.clone(),
-    }
+/// How mails are judged, as the rooms want it. The words of token mails are
+/// checked where they are used, so an error of theirs comes from here.
+pub fn policy(config: &Config) -> Result<Policy, ConfigError> {
+    let added: Vec<Wording> = config
+        .wordings
+        .iter()
+        .map(|written| Wording {
+            subject: written.subject.clone(),
+            username: written.username.clone(),
+            token: written.token.clone(),
+        })
+        .collect();
+    let wordings = Wordings::new(&added).map_err(|error| {
+        ConfigError::invalid(
+            "wording",
+            error.to_string(),
+            "copy each label from a real mail, without its colon and brackets",
+        )
+    })?;
+    let trust = &config.trust;
+    Ok(Policy {
+        trust: sender::Policy {
+            senders: trust.senders.clone(),
+            dkim: trust.dkim,
+            receiver: trust.receiver,
+            sender_address: trust.sender_address,
+            receivers: trust.receivers.clone(),
+            arc_sealers: trust.arc_sealers.clone(),
+        },
+        wordings,
+        max_size: usize::try_from(config.max_mail_size()).unwrap_or(usize::MAX),
+    })
 }
 
 /// Runs until `stop` is cancelled. The control socket goes into the first of

@@ -2,12 +2,18 @@
 //!
 //! A mail reader shows either the plain or the HTML rendition of a mail, so
 //! both are made and `read` compares them. Attachments are deliberately
-//! absent: nobody sees them without a click.
+//! absent: nobody sees them without a click; only a mail that is attached to
+//! another is handed on as it came.
+
+use std::borrow::Cow;
 
 use jiff::Timestamp;
+use mail_parser::decoders::charsets::map::charset_decoder;
 use mail_parser::{Encoding, HeaderName, Message, MessagePart, MimeHeaders, PartType};
 
-use super::{Envelope, Ignored, html, text};
+use super::{Envelope, Ignored, Wordings, html, structure, text};
+
+pub(super) use super::structure::{attached_mails, head, whole};
 
 /// One way in which a mail reader would show the mail.
 #[derive(Default)]
@@ -21,6 +27,7 @@ pub(super) struct Rendition {
 }
 
 /// All renditions of a mail.
+#[derive(Default)]
 pub(super) struct Renditions {
     pub(super) shown: Vec<Rendition>,
     /// A shown part could not be decoded without loss.
@@ -51,30 +58,43 @@ pub(super) fn envelope(mail: &Message<'_>) -> Envelope {
 }
 
 pub(super) fn subject(mail: &Message<'_>) -> String {
-    let subject = text::normalise(mail.subject().unwrap_or_default());
     // Runs of spaces are one: folding and unfolding makes them.
-    subject.split_whitespace().collect::<Vec<_>>().join(" ")
+    text::one_line(mail.subject().unwrap_or_default())
 }
 
-/// Whether the headers say that somebody passed the mail on, that a server
-/// sent it back, or that it went to many.
-pub(super) fn why_not_direct(
-    mail: &Message<'_>,
-    subject: &str,
-    announced: bool,
-) -> Option<Ignored> {
-    if is_bounce(mail) {
+/// The values of a header field as they stand, from the top.
+pub(super) fn raw_fields<'m>(
+    mail: &'m Message<'_>,
+    raw: &'m [u8],
+    name: &'m str,
+) -> impl Iterator<Item = &'m [u8]> {
+    mail.headers()
+        .iter()
+        .filter(move |header| header.name.as_str().eq_ignore_ascii_case(name))
+        .filter_map(|header| raw.get(header.offset_start as usize..header.offset_end as usize))
+}
+
+/// Whether the headers alone say that the mail is none of ours: that a server
+/// sent it back, that somebody passed it on without attaching anything, or
+/// that it went to many.
+pub(super) fn settled_by_headers(head: &Message<'_>, wordings: &Wordings) -> Option<Ignored> {
+    if is_bounce(head) {
         return Some(Ignored::Bounce);
     }
-    if is_reply_or_forward(subject) {
+    let subject = subject(head);
+    let can_carry = head
+        .content_type()
+        .is_some_and(|ct| !ct.ctype().eq_ignore_ascii_case("text"));
+    if !can_carry && is_reply_or_forward(&subject) {
         return Some(Ignored::Quoted);
     }
     // A distribution list that a company keeps for its administrators sets
     // these headers too, so they count only where the subject is another one.
-    let bulk = mail
-        .headers_raw()
-        .any(|(name, _)| name.eq_ignore_ascii_case("List-Unsubscribe"));
-    (bulk && !announced).then_some(Ignored::Bulk)
+    let is_bulk = head
+        .headers()
+        .iter()
+        .any(|header| header.name == HeaderName::ListUnsubscribe);
+    (is_bulk && !wordings.announce(&subject)).then_some(Ignored::Bulk)
 }
 
 fn is_bounce(mail: &Message<'_>) -> bool {
@@ -97,7 +117,7 @@ fn is_bounce(mail: &Message<'_>) -> bool {
 
 /// `Re:`, `Fwd:` and what they are called elsewhere, at the start of the
 /// subject or behind a tag such as `[EXTERNAL]`.
-fn is_reply_or_forward(subject: &str) -> bool {
+pub(super) fn is_reply_or_forward(subject: &str) -> bool {
     let mut rest = subject.trim_start();
     while let Some((tag, behind)) = rest
         .strip_prefix('[')
@@ -163,78 +183,49 @@ pub(super) fn has_duplicate_headers(mail: &Message<'_>) -> bool {
 }
 
 pub(super) fn renditions(mail: &Message<'_>) -> Renditions {
-    let mut made = Renditions {
-        shown: vec![rendition(mail, &mail.text_body)],
-        broken: false,
-        too_complex: false,
-    };
+    let mut made = Renditions::default();
+    let unseen = structure::inside_digests(mail);
+    let texts = rendition(mail, &mail.text_body, &unseen, &mut made);
+    made.shown.push(texts);
     if mail.html_body != mail.text_body {
-        made.shown.push(rendition(mail, &mail.html_body));
+        let htmls = rendition(mail, &mail.html_body, &unseen, &mut made);
+        made.shown.push(htmls);
     }
-    made.broken = mail
-        .text_body
-        .iter()
-        .chain(&mail.html_body)
-        .filter_map(|id| mail.parts.get(*id as usize))
-        .any(|part| {
-            part.is_encoding_problem
-                || has_replacement(&part.body)
-                || is_cut_base64(part, mail.raw_message())
-        });
-    made.too_complex = mail.html_body.iter().any(|id| {
-        mail.parts
-            .get(*id as usize)
-            .is_some_and(|part| matches!(&part.body, PartType::Html(html) if is_too_complex(html)))
-    });
     made
 }
 
-fn is_too_complex(html: &str) -> bool {
-    html.bytes().filter(|b| *b == b'<').nth(MAX_TAGS).is_some()
-}
-
-/// Whether a part is base64 whose last group is not whole. mail-parser 0.11.9
-/// drops what does not fill a group, and says nothing.
-fn is_cut_base64(part: &MessagePart<'_>, raw: &[u8]) -> bool {
-    part.encoding == Encoding::Base64
-        && raw
-            .get(part.offset_body as usize..part.offset_end as usize)
-            .is_some_and(|body| {
-                let digits = body
-                    .iter()
-                    .filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='));
-                digits.count() % 4 != 0
-            })
-}
-
-/// Whether decoding left U+FFFD behind, the sign of bytes that no character
-/// stands for.
-fn has_replacement(body: &PartType<'_>) -> bool {
-    match body {
-        PartType::Text(text) | PartType::Html(text) => text.contains('\u{fffd}'),
-        PartType::Binary(_)
-        | PartType::InlineBinary(_)
-        | PartType::Message(_)
-        | PartType::Multipart(_) => false,
-    }
-}
-
-fn rendition(mail: &Message<'_>, parts: &[u32]) -> Rendition {
+fn rendition(
+    mail: &Message<'_>,
+    parts: &[u32],
+    unseen: &[u32],
+    about: &mut Renditions,
+) -> Rendition {
     let mut made = Rendition::default();
-    for part in parts.iter().filter_map(|id| mail.parts.get(*id as usize)) {
-        match &part.body {
-            PartType::Text(shown) => push(&mut made.visible, shown),
-            PartType::Html(source) if !is_too_complex(source) => {
-                let seen = html::render(source);
-                push(&mut made.visible, &seen.visible);
-                push(&mut made.hidden, &seen.hidden);
-                made.links.push_str(&seen.links);
-            }
-            PartType::Html(_)
-            | PartType::Binary(_)
-            | PartType::InlineBinary(_)
-            | PartType::Message(_)
-            | PartType::Multipart(_) => {}
+    let shown = parts.iter().filter(|id| !unseen.contains(id));
+    for part in shown.filter_map(|id| mail.parts.get(*id as usize)) {
+        let decoded = decode(part, &mail.raw_message);
+        about.broken |= decoded.is_none();
+        let (source, is_html) = match (&part.body, &decoded) {
+            (PartType::Html(source), decoded) => (decoded.as_ref().unwrap_or(source), true),
+            (PartType::Text(source), decoded) => (decoded.as_ref().unwrap_or(source), false),
+            (
+                PartType::Binary(_)
+                | PartType::InlineBinary(_)
+                | PartType::Message(_)
+                | PartType::Multipart(_),
+                _,
+            ) => continue,
+        };
+        if !is_html {
+            push(&mut made.visible, &flowed(part, source));
+        } else if is_too_complex(source) {
+            about.too_complex = true;
+        } else {
+            let seen = html::render(source);
+            about.too_complex |= seen.too_complex;
+            push(&mut made.visible, &seen.visible);
+            push(&mut made.hidden, &seen.hidden);
+            made.links.push_str(&seen.links);
         }
     }
     made
@@ -243,4 +234,117 @@ fn rendition(mail: &Message<'_>, parts: &[u32]) -> Rendition {
 fn push(out: &mut String, shown: &str) {
     out.push_str(&text::normalise(shown));
     out.push('\n');
+}
+
+fn is_too_complex(html: &str) -> bool {
+    html.bytes().filter(|b| *b == b'<').nth(MAX_TAGS).is_some()
+}
+
+/// The text of a part without the line ends that `format=flowed` added.
+fn flowed<'t>(part: &MessagePart<'_>, text: &'t str) -> Cow<'t, str> {
+    let says = |name: &str, value: &str| {
+        part.content_type()
+            .and_then(|ct| ct.attribute(name))
+            .is_some_and(|found| found.eq_ignore_ascii_case(value))
+    };
+    if says("format", "flowed") {
+        text::unflow(text, says("delsp", "yes")).into()
+    } else {
+        text.into()
+    }
+}
+
+/// The text of a shown part; `None` where it could not be decoded without loss.
+fn decode<'p>(part: &'p MessagePart<'_>, raw: &[u8]) -> Option<Cow<'p, str>> {
+    let text = match &part.body {
+        PartType::Text(text) | PartType::Html(text) => text.as_ref(),
+        PartType::Binary(_)
+        | PartType::InlineBinary(_)
+        | PartType::Message(_)
+        | PartType::Multipart(_) => return Some("".into()),
+    };
+    // U+FFFD is the sign of bytes that no character stands for.
+    if part.is_encoding_problem || text.contains('\u{fffd}') {
+        return None;
+    }
+    let charset = charset(part)?;
+    let encoded = raw.get(part.offset_body as usize..part.offset_end as usize)?;
+    match part.encoding {
+        Encoding::Base64 => {
+            let base64 = structure::Base64::of(encoded)?;
+            if base64.is_padded && !matches!(charset, Charset::Utf16) {
+                return Some(text.into());
+            }
+            // mail-parser 0.11.9 drops what does not fill a group of four.
+            charset.decode(base64.bytes).map(Cow::Owned)
+        }
+        Encoding::QuotedPrintable if !structure::is_quoted_printable(encoded) => None,
+        Encoding::QuotedPrintable | Encoding::None => match charset {
+            // Octets that are not all text lines: base64 is what carries them.
+            Charset::Utf16 => None,
+            Charset::Unknown if !text.is_ascii() => None,
+            Charset::Unknown | Charset::Utf8 | Charset::Known(_) => Some(text.into()),
+        },
+    }
+}
+
+/// What is known of a part's charset.
+#[derive(Clone, Copy)]
+enum Charset {
+    /// None is named, or UTF-8.
+    Utf8,
+    Known(fn(&[u8]) -> String),
+    /// UTF-16 in the order that its BOM says.
+    Utf16,
+    /// mail-parser 0.11.9 reads it as UTF-8.
+    Unknown,
+}
+
+/// The charset of a part; `None` where two are named, or UTF-7, which no mail
+/// reader of today takes for text.
+fn charset(part: &MessagePart<'_>) -> Option<Charset> {
+    let mut named = part
+        .content_type()
+        .and_then(|ct| ct.attributes())
+        .unwrap_or_default()
+        .iter()
+        .filter(|attribute| attribute.name.eq_ignore_ascii_case("charset"))
+        .map(|attribute| attribute.value.trim().to_ascii_lowercase());
+    let (name, None) = (named.next().unwrap_or_default(), named.next()) else {
+        return None;
+    };
+    match name.as_str() {
+        "" | "utf-8" | "utf8" => Some(Charset::Utf8),
+        "utf-7" | "csutf7" | "unicode-1-1-utf-7" => None,
+        "utf-16" | "csutf16" | "unicode" | "csunicode" => Some(Charset::Utf16),
+        name => Some(charset_decoder(name.as_bytes()).map_or(Charset::Unknown, Charset::Known)),
+    }
+}
+
+impl Charset {
+    fn decode(self, bytes: Vec<u8>) -> Option<String> {
+        let text = match self {
+            Self::Utf8 | Self::Unknown => String::from_utf8(bytes).ok()?,
+            Self::Known(decoder) => decoder(&bytes),
+            Self::Utf16 => {
+                let (little, rest) = match bytes.split_at_checked(2)? {
+                    ([0xff, 0xfe], rest) => (true, rest),
+                    ([0xfe, 0xff], rest) => (false, rest),
+                    _ => return None,
+                };
+                let (units, odd) = rest.as_chunks::<2>();
+                let units = units.iter().map(|unit| {
+                    if little {
+                        u16::from_le_bytes(*unit)
+                    } else {
+                        u16::from_be_bytes(*unit)
+                    }
+                });
+                let text = char::decode_utf16(units).collect::<Result<_, _>>().ok()?;
+                odd.is_empty().then_some(text)?
+            }
+        };
+        let is_sure = !matches!(self, Self::Unknown) || text.is_ascii();
+        (is_sure && !text.contains('\u{fffd}')).then_some(text)
+    }
 }

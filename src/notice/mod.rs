@@ -9,21 +9,25 @@
 //! picked. Who sent the mail is deliberately absent: that is `sender`'s
 //! question, and `judge` asks both.
 //!
-//! The way of a mail through this room: `mime` takes out what each
-//! rendition of the mail shows, `html` what a person would see of an HTML
-//! part, `text` makes look-alike characters equal, `wording` finds the
-//! labels and values.
+//! The way of a mail through this room: `structure` takes it apart, `mime` takes out
+//! what each rendition of the mail shows, `html` what a person would see of an HTML
+//! part, `text` makes look-alike characters equal, `wording` finds the labels
+//! of `wordings` and their values.
 
 mod html;
 mod mime;
+mod structure;
 mod text;
 mod wording;
+mod wordings;
 
 use std::fmt;
 
 use jiff::Timestamp;
 
 use crate::secret::Secret;
+
+pub use wordings::{Wording, WordingError, Wordings};
 
 /// A Salesforce username as it was written, and the key by which it compares.
 ///
@@ -71,6 +75,25 @@ pub struct Notice {
     pub username: Username,
     /// The security token, case-sensitive.
     pub token: Secret,
+}
+
+impl Notice {
+    /// The length of the token, where it is another than all that was seen in
+    /// recent years (24 and 25): worth a line in the log, and no more.
+    pub fn unusual_length(&self) -> Option<usize> {
+        let length = self.token.expose().len();
+        (!(24..=25).contains(&length)).then_some(length)
+    }
+}
+
+/// A mail that was read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// What it says.
+    pub notice: Notice,
+    /// The mail that says it, where it came as an attachment of this one
+    /// (`message/rfc822`): its own signature is what counts then.
+    pub attached: Option<Vec<u8>>,
 }
 
 /// What the headers say of a mail, for logs and for the order of notices.
@@ -124,8 +147,12 @@ pub enum Doubt {
     HiddenText,
     /// A part could not be decoded without loss.
     BrokenEncoding,
-    /// A part has more HTML than is rendered.
+    /// It has more parts, header fields or HTML than are looked at.
     TooComplex,
+    /// It is larger than any notice.
+    TooLarge,
+    /// More than one notice is attached.
+    SeveralMails,
     /// A header that must stand once stands twice.
     DuplicateHeader,
     /// The labels are there, and a value is missing or has an impossible shape.
@@ -153,6 +180,8 @@ impl NotANotice {
                 Doubt::HiddenText => "hidden-text",
                 Doubt::BrokenEncoding => "broken-encoding",
                 Doubt::TooComplex => "too-complex",
+                Doubt::TooLarge => "too-large",
+                Doubt::SeveralMails => "several-mails",
                 Doubt::DuplicateHeader => "duplicate-header",
                 Doubt::Malformed => "malformed",
                 Doubt::Unreadable => "unreadable",
@@ -179,7 +208,9 @@ impl fmt::Display for NotANotice {
                 Doubt::PartsDisagree => "its plain and its HTML part disagree",
                 Doubt::HiddenText => "text that a person would not see holds a token or a label",
                 Doubt::BrokenEncoding => "its encoding is broken, so the token cannot be trusted",
-                Doubt::TooComplex => "its HTML is too complex to be read with certainty",
+                Doubt::TooComplex => "it is too complex to be read with certainty",
+                Doubt::TooLarge => "it is larger than any token mail, and was not read",
+                Doubt::SeveralMails => "more than one token mail is attached to it",
                 Doubt::DuplicateHeader => "a header that may stand once stands in it twice",
                 Doubt::Malformed => "username or token is missing or has an impossible shape",
                 Doubt::Unreadable => {
@@ -192,22 +223,44 @@ impl fmt::Display for NotANotice {
 
 /// A mail as it was parsed, once, for everybody who asks something of it.
 pub struct Mail<'a> {
+    raw: &'a [u8],
     parsed: Option<mail_parser::Message<'a>>,
+    /// The headers alone say that it is none of ours; then it was not taken apart.
+    settled: Option<Ignored>,
+    /// It has more parts than are taken apart.
+    too_complex: bool,
 }
 
 impl<'a> Mail<'a> {
     /// Parses the bytes of a mail; never fails, for `read` says what is wrong.
-    pub fn parse(raw: &'a [u8]) -> Self {
+    pub fn parse(raw: &'a [u8], wordings: &Wordings) -> Self {
+        let head = mime::head(raw);
+        let settled = match &head {
+            None => Some(Ignored::NotAMail),
+            Some(head) => mime::settled_by_headers(head, wordings),
+        };
+        let whole = if settled.is_none() {
+            mime::whole(raw)
+        } else {
+            None
+        };
         Self {
-            parsed: mail_parser::MessageParser::default()
-                .parse(raw)
-                .filter(|mail| !mail.headers().is_empty()),
+            raw,
+            too_complex: settled.is_none() && whole.is_none(),
+            parsed: whole.or(head),
+            settled,
         }
     }
 
-    /// The parsed mail, where there is one.
+    /// The parsed mail, where there is one. Of a mail that its headers settle
+    /// these are the headers only.
     pub fn parsed(&self) -> Option<&mail_parser::Message<'a>> {
         self.parsed.as_ref()
+    }
+
+    /// The bytes that it was parsed from.
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
     }
 
     /// What the headers say.
@@ -216,78 +269,138 @@ impl<'a> Mail<'a> {
     }
 }
 
-/// Reads a mail.
-pub fn read(mail: &Mail<'_>) -> Result<Notice, NotANotice> {
-    let parsed = mail
-        .parsed
-        .as_ref()
-        .ok_or(NotANotice::Ignored(Ignored::NotAMail))?;
-    let subject = mime::subject(parsed);
-    let announced = wording::is_notice_subject(&subject);
-    if let Some(why) = mime::why_not_direct(parsed, &subject, announced) {
+/// How many attached mails are looked into.
+const MAX_ATTACHED: usize = 8;
+
+/// Reads a mail; where it is no notice itself, the one that is attached to it.
+pub fn read(mail: &Mail<'_>, wordings: &Wordings) -> Result<Reading, NotANotice> {
+    let why = match read_itself(mail, wordings) {
+        Ok(notice) => {
+            return Ok(Reading {
+                notice,
+                attached: None,
+            });
+        }
+        Err(why) => why,
+    };
+    let may_carry = matches!(
+        why,
+        NotANotice::Ignored(Ignored::NoNotice | Ignored::Quoted)
+            | NotANotice::Held(Doubt::Unreadable)
+    );
+    let (Some(parsed), true, None) = (&mail.parsed, may_carry, mail.settled) else {
+        return Err(why);
+    };
+    let mut found: Option<Result<Reading, NotANotice>> = None;
+    for inner in mime::attached_mails(parsed, mail.raw).take(MAX_ATTACHED) {
+        let read = match read_itself(&Mail::parse(&inner, wordings), wordings) {
+            Ok(notice) => Ok(Reading {
+                notice,
+                attached: Some(inner),
+            }),
+            Err(NotANotice::Ignored(_)) => continue,
+            Err(held) => Err(held),
+        };
+        if found.is_some() {
+            return Err(NotANotice::Held(Doubt::SeveralMails));
+        }
+        found = Some(read);
+    }
+    found.unwrap_or(Err(why))
+}
+
+/// Reads what the mail says itself.
+fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotice> {
+    if let Some(why) = mail.settled {
         return Err(NotANotice::Ignored(why));
     }
-
-    let seen = mime::renditions(parsed);
-    let found: Vec<_> = seen
-        .shown
-        .iter()
-        .map(|rendition| wording::find(rendition, announced))
-        .collect();
-    let agreed = agree(&found);
-    let none_at_all = matches!(agreed, Err(NotANotice::Ignored(Ignored::NoNotice)));
-    if none_at_all {
-        return Err(if announced {
-            NotANotice::Held(Doubt::Unreadable)
+    let Some(parsed) = &mail.parsed else {
+        return Err(NotANotice::Ignored(Ignored::NotAMail));
+    };
+    let subject = mime::subject(parsed);
+    if mime::is_reply_or_forward(&subject) {
+        return Err(NotANotice::Ignored(Ignored::Quoted));
+    }
+    let announced = wordings.announce(&subject);
+    if mail.too_complex {
+        return Err(if announced || wording::links_help(&String::from_utf8_lossy(mail.raw)) {
+            NotANotice::Held(Doubt::TooComplex)
         } else {
             NotANotice::Ignored(Ignored::NoNotice)
         });
     }
-    let notice = agreed?;
-    // From here on the mail looks like a notice, so each flaw is worth a person's look.
-    if seen.broken {
-        return Err(NotANotice::Held(Doubt::BrokenEncoding));
-    }
-    if seen.too_complex {
-        return Err(NotANotice::Held(Doubt::TooComplex));
-    }
-    if seen
+    let seen = mime::renditions(parsed);
+    let found: Vec<_> = seen
         .shown
         .iter()
-        .any(|r| wording::shows_another_token(&r.visible, &notice.token))
-    {
-        return Err(NotANotice::Held(Doubt::TwoTokens));
+        .map(|rendition| wording::find(rendition, announced, wordings))
+        .collect();
+    let flaw = || flaw(parsed, &seen, wordings);
+    match agree(&found) {
+        Ok(notice) => {
+            let other = |r: &mime::Rendition| wording::shows_another_token(&r.visible, &notice.token);
+            if seen.shown.iter().any(other) {
+                return Err(NotANotice::Held(Doubt::TwoTokens));
+            }
+            flaw().map_or(Ok(notice), |doubt| Err(NotANotice::Held(doubt)))
+        }
+        // What announces a token is worth a person's look, and so is its flaw.
+        Err(NotANotice::Ignored(Ignored::NoNotice)) if announced => {
+            Err(NotANotice::Held(flaw().unwrap_or(Doubt::Unreadable)))
+        }
+        Err(why) => Err(why),
     }
-    if seen.shown.iter().any(|r| wording::is_suspicious(&r.hidden)) {
-        return Err(NotANotice::Held(Doubt::HiddenText));
+}
+
+/// What keeps a mail that looks like a notice from being relied on.
+fn flaw(
+    parsed: &mail_parser::Message<'_>,
+    seen: &mime::Renditions,
+    wordings: &Wordings,
+) -> Option<Doubt> {
+    let any = |what: &dyn Fn(&mime::Rendition) -> bool| seen.shown.iter().any(what);
+    if seen.broken {
+        Some(Doubt::BrokenEncoding)
+    } else if seen.too_complex {
+        Some(Doubt::TooComplex)
+    } else if any(&|r| {
+        wording::is_suspicious(&r.hidden, wordings)
+            || r.visible.contains(text::RIGHT_TO_LEFT_OVERRIDE)
+    }) {
+        Some(Doubt::HiddenText)
+    } else if mime::has_duplicate_headers(parsed) {
+        Some(Doubt::DuplicateHeader)
+    } else {
+        None
     }
-    if mime::has_duplicate_headers(parsed) {
-        return Err(NotANotice::Held(Doubt::DuplicateHeader));
-    }
-    Ok(notice)
 }
 
 /// Whether the headers alone make a mail worth fetching: its subject is that
 /// of a token mail, or it comes from one of `senders`. Anything else is never
 /// downloaded whole.
 pub fn worth_reading(headers: &[u8], senders: &[String]) -> bool {
-    let mail = Mail::parse(headers);
-    let Some(parsed) = mail.parsed() else {
+    let Some(parsed) = mime::head(headers) else {
         return false;
     };
-    if wording::mentions_token(&mime::subject(parsed)) {
+    if wording::mentions_token(&mime::subject(&parsed)) {
         return true;
     }
     // `From` is searched as text and not parsed: a strange one must come
     // through, so that `sender` may say what is wrong with it.
-    parsed.headers_raw().any(|(name, value)| {
-        name.eq_ignore_ascii_case("from") && {
-            let value = value.to_ascii_lowercase();
-            senders
-                .iter()
-                .any(|sender| value.contains(&sender.to_ascii_lowercase()))
-        }
+    mime::raw_fields(&parsed, headers, "From").any(|value| {
+        let value = String::from_utf8_lossy(value).to_ascii_lowercase();
+        senders
+            .iter()
+            .any(|sender| value.contains(&sender.to_ascii_lowercase()))
     })
+}
+
+/// What the headers of a mail say, which need not be whole.
+pub fn envelope(headers: &[u8]) -> Envelope {
+    mime::head(headers)
+        .as_ref()
+        .map(mime::envelope)
+        .unwrap_or_default()
 }
 
 /// The words that a server is asked to look for in `Subject`, so that a token

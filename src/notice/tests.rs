@@ -8,8 +8,9 @@ const MAIL: &str = "From: support@salesforce.com\r\n\
     Security token (case-sensitive): Efdli7MO6ISYJj5Jy3tSDc5\r\n";
 
 fn outcome(mail: &str) -> String {
-    match read(&Mail::parse(mail.as_bytes())) {
-        Ok(notice) => format!("{} {}", notice.username, notice.token.expose()),
+    let wordings = Wordings::default();
+    match read(&Mail::parse(mail.as_bytes(), &wordings), &wordings) {
+        Ok(Reading { notice, .. }) => format!("{} {}", notice.username, notice.token.expose()),
         Err(why) => why.code().to_owned(),
     }
 }
@@ -65,17 +66,19 @@ fn a_token_that_was_cut_is_not_read() {
         let mail = MAIL.replace("Efdli7MO6ISYJj5Jy3tSDc5", cut);
         assert_eq!(outcome(&mail), "malformed", "{cut:?}");
     }
-    // Base64 without its padding, the token at the very end.
+    // Base64 that ends within a group, the token at the very end.
     let body = "VXNlcm5hbWU6IGFAYi5jbwpTZWN1cml0eSB0b2tlbjogRWZkbGk3TU82SVNZSmo1Snkz\r\ndFNEYzV4eQ";
     let mail = format!(
         "Subject: Your new Salesforce security token\r\n\
          Content-Transfer-Encoding: base64\r\n\r\n{body}"
     );
-    assert_eq!(outcome(&mail), "broken-encoding");
     assert_eq!(
-        outcome(&format!("{mail}==")),
-        "a@b.co Efdli7MO6ISYJj5Jy3tSDc5xy"
+        outcome(mail.strip_suffix('Q').unwrap_or_default()),
+        "broken-encoding"
     );
+    for whole in [mail.clone(), format!("{mail}==")] {
+        assert_eq!(outcome(&whole), "a@b.co Efdli7MO6ISYJj5Jy3tSDc5xy");
+    }
 }
 
 #[test]
@@ -119,7 +122,7 @@ fn html_that_would_take_all_memory_is_not_rendered() {
             "Subject: Your new Salesforce security token\r\nContent-Type: text/html\r\n\r\n";
         outcome(&format!("{headers}{body}"))
     };
-    assert_eq!(html(&bomb), "unreadable");
+    assert_eq!(html(&bomb), "too-complex");
     let notice =
         "<p>Username: mariana@idalko.com</p><p>Security token: Efdli7MO6ISYJj5Jy3tSDc5</p>";
     assert!(html(notice).starts_with("mariana@"));

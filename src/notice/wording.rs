@@ -1,16 +1,16 @@
 //! Finds username and token in what a person would see.
 //!
-//! First choice are the labels of the real mails, English and Japanese. Second
-//! is the structure that every language shares: the link to the help page on
-//! security tokens, a line `label: address`, and on the next line
-//! `label: letters-and-digits`. Everything is collected, and only then judged:
-//! two different values mean that nothing is picked.
+//! First choice are the labels of [`Wordings`]. Second is the structure that
+//! every language shares: the link to the help page on security tokens, a line
+//! `label: address`, and on the next line `label: letters-and-digits`.
+//! Everything is collected, and only then judged: two different values mean
+//! that nothing is picked.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Doubt, Ignored, NotANotice, Notice, Username, mime::Rendition};
+use super::{Doubt, Ignored, NotANotice, Notice, Username, Wordings, mime::Rendition};
 use crate::secret::Secret;
 
 /// What one rendition holds.
@@ -23,10 +23,6 @@ const HELP_PAGE: &str = "user_security_token";
 /// length, so there is room on both sides.
 const TOKEN_LENGTH: std::ops::RangeInclusive<usize> = 20..=32;
 
-/// Up to two line ends may stand between a label and its value: the value on
-/// the next line, in the next table cell, or below an empty line.
-const GAP: &str = r"[ *]*(?:\n[ *]*){0,2}";
-
 #[expect(
     clippy::expect_used,
     reason = "the patterns are constants, and a test compiles them"
@@ -34,18 +30,6 @@ const GAP: &str = r"[ *]*(?:\n[ *]*){0,2}";
 fn pattern(source: &str) -> Regex {
     Regex::new(source).expect("a constant pattern")
 }
-
-static USERNAME: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(&format!(
-        r"(?im)^[ *|]*(?:user ?name|ユーザー?名)[ *]*:{GAP}(\S+)"
-    ))
-});
-
-static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(&format!(
-        r"(?im)^[ *|]*(?:security token|セキュリティ ?トークン)[ *]*(?:\([^()\n]{{1,40}}\))?[ *]*:{GAP}(\S+)([^\n]*)(?:\n([^\n]*))?"
-    ))
-});
 
 /// Where a mail program begins to quote another mail.
 static QUOTE: LazyLock<Regex> = LazyLock::new(|| {
@@ -61,13 +45,6 @@ static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// Whether this is the subject of a token mail, whatever stands before it.
-pub(super) fn is_notice_subject(subject: &str) -> bool {
-    let subject = subject.to_lowercase();
-    subject.contains("your new salesforce security token")
-        || subject.contains("salesforce.com security token confirmation")
-}
-
 /// Whether a subject has to do with security tokens at all.
 pub(super) fn mentions_token(subject: &str) -> bool {
     subject.to_lowercase().contains(super::SUBJECT_SEARCH)
@@ -75,28 +52,28 @@ pub(super) fn mentions_token(subject: &str) -> bool {
 
 /// Whether hidden text holds what should have been visible: a label, or a
 /// word with the shape of a token.
-pub(super) fn is_suspicious(hidden: &str) -> bool {
-    USERNAME.is_match(hidden)
-        || TOKEN.is_match(hidden)
+pub(super) fn is_suspicious(hidden: &str, wordings: &Wordings) -> bool {
+    wordings.username.is_match(hidden)
+        || wordings.token.is_match(hidden)
         || hidden.split_whitespace().any(looks_like_token)
 }
 
 /// Looks for one username and one token. `announced` says that the subject is
 /// that of a token mail.
-pub(super) fn find(shown: &Rendition, announced: bool) -> Found {
-    let linked = shown.visible.contains(HELP_PAGE) || shown.links.contains(HELP_PAGE);
+pub(super) fn find(shown: &Rendition, announced: bool, wordings: &Wordings) -> Found {
+    let linked = links_help(&shown.visible) || links_help(&shown.links);
     if !announced && !linked {
         return Err(NotANotice::Ignored(Ignored::NoNotice));
     }
     let own = own_words(&shown.visible);
-    let found = match by_labels(&own.text) {
+    let found = match by_labels(&own.text, wordings) {
         Err(NotANotice::Ignored(Ignored::NoNotice)) if linked => by_structure(&own.text),
         found => found,
     };
     match found {
         Err(NotANotice::Ignored(Ignored::NoNotice)) if own.quotes => {
             let all = unquoted(&shown.visible);
-            match by_labels(&all) {
+            match by_labels(&all, wordings) {
                 Err(NotANotice::Ignored(Ignored::NoNotice)) => found,
                 // Under the subject of a token mail, what looks like a quotation
                 // may be the mail itself behind somebody's banner.
@@ -106,6 +83,11 @@ pub(super) fn find(shown: &Rendition, announced: bool) -> Found {
         }
         found => found,
     }
+}
+
+/// Whether a text has the address of the help page in it.
+pub(super) fn links_help(text: &str) -> bool {
+    text.contains(HELP_PAGE)
 }
 
 /// What the writer of the mail wrote, without what is quoted from others.
@@ -144,14 +126,15 @@ fn unquoted(visible: &str) -> String {
     text
 }
 
-fn by_labels(text: &str) -> Found {
-    let usernames: Vec<&str> = USERNAME
+fn by_labels(text: &str, wordings: &Wordings) -> Found {
+    let usernames: Vec<&str> = wordings
+        .username
         .captures_iter(text)
         .filter_map(|found| found.get(1))
         .map(|value| value.as_str().trim_matches('*'))
         .collect();
     let mut tokens = Vec::new();
-    for found in TOKEN.captures_iter(text) {
+    for found in wordings.token.captures_iter(text) {
         let group = |n| found.get(n).map_or("", |value| value.as_str());
         if is_cut(group(2), group(3)) {
             return Err(NotANotice::Held(Doubt::Malformed));

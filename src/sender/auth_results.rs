@@ -10,15 +10,25 @@ use mail_parser::Message;
 
 use super::aligned;
 
-/// Asks the newest header of one of `receivers`: its authserv-id, and whether
-/// it says that the mail passed for `domain`. `None` where no header is ours,
+/// What the newest header of one of our receivers says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Word {
+    pub(super) authserv_id: String,
+    /// Whether the mail passed for the domain of `From`.
+    pub(super) passed: bool,
+    /// The results that this rests on: `dkim=pass`, `spf=fail dkim=none`.
+    pub(super) results: String,
+}
+
+/// Asks the newest header of one of `receivers`. `None` where no header is ours,
 /// and also where one above it cannot be read: that one may be ours, and what
 /// stands below it somebody else's.
 pub(super) fn ask(
     mail: &Message<'_>,
+    raw: &[u8],
     receivers: &[String],
     domain: &str,
-) -> Option<(String, bool)> {
+) -> Option<Word> {
     for header in mail.headers() {
         if !header
             .name
@@ -27,19 +37,26 @@ pub(super) fn ask(
         {
             continue;
         }
-        let raw = mail
-            .raw_message
-            .get(header.offset_start as usize..header.offset_end as usize)?;
-        let results = parse(std::str::from_utf8(raw).ok()?)?;
+        let value = raw.get(header.offset_start as usize..header.offset_end as usize)?;
+        let results = parse(std::str::from_utf8(value).ok()?)?;
         if receivers
             .iter()
             .any(|ours| ours.eq_ignore_ascii_case(&results.authserv_id))
         {
-            let passed = results.passes(domain);
-            return Some((results.authserv_id, passed));
+            return Some(results.word(domain));
         }
     }
     None
+}
+
+/// Whether an `ARC-Authentication-Results` field (RFC 8617, section 4.1.1)
+/// says that DKIM passed for a domain aligned with `domain`.
+pub(super) fn sealed_pass(value: &str, domain: &str) -> bool {
+    // `i=1;` and then what RFC 8601 says.
+    value
+        .split_once(';')
+        .and_then(|(_, results)| parse(results))
+        .is_some_and(|results| results.dkim_passes(domain))
 }
 
 /// One parsed header.
@@ -58,24 +75,61 @@ struct Method {
 }
 
 impl Results {
-    fn passes(&self, domain: &str) -> bool {
-        let any = |name: &str| self.methods.iter().any(|method| method.name == name);
-        let dmarc_failed = |method: &Method| method.name == "dmarc" && method.result == "fail";
-        if self.methods.iter().any(dmarc_failed) {
-            return false;
+    fn word(self, domain: &str) -> Word {
+        let (by_dkim, by_dmarc) = (self.dkim_passes(domain), self.dmarc_passes(domain));
+        Word {
+            passed: by_dkim || by_dmarc,
+            results: match (by_dkim, by_dmarc) {
+                (true, _) => "dkim=pass".to_owned(),
+                (false, true) => "dmarc=pass".to_owned(),
+                (false, false) => self.summary(),
+            },
+            authserv_id: self.authserv_id,
         }
-        let dkim = |method: &Method| {
-            method.says_pass("dkim") && method.domains(&["header.d", "header.i"], domain, aligned)
-        };
-        let dmarc = |method: &Method| {
-            method.says_pass("dmarc")
-                && method.domains(&["header.from"], domain, str::eq_ignore_ascii_case)
-        };
-        // DMARC also passes by SPF, which every customer of Salesforce's can
-        // bring about. So it counts by itself only where the receiver says
-        // nothing of what it rests on.
-        self.methods.iter().any(dkim)
-            || (!any("dkim") && !any("spf") && self.methods.iter().any(dmarc))
+    }
+
+    fn dmarc_failed(&self) -> bool {
+        let failed = |method: &Method| method.name == "dmarc" && method.result == "fail";
+        self.methods.iter().any(failed)
+    }
+
+    fn dkim_passes(&self, domain: &str) -> bool {
+        !self.dmarc_failed()
+            && self.methods.iter().any(|method| {
+                method.says_pass("dkim")
+                    && method.domains(&["header.d", "header.i"], domain, aligned)
+            })
+    }
+
+    /// DMARC also passes by SPF, which every customer of Salesforce's can
+    /// bring about. So it counts by itself only where the receiver says
+    /// nothing of what it rests on.
+    fn dmarc_passes(&self, domain: &str) -> bool {
+        let rests_on = |method: &Method| method.name == "dkim" || method.name == "spf";
+        !self.dmarc_failed()
+            && !self.methods.iter().any(rests_on)
+            && self.methods.iter().any(|method| {
+                method.says_pass("dmarc")
+                    && method.domains(&["header.from"], domain, str::eq_ignore_ascii_case)
+            })
+    }
+
+    /// `spf=pass dkim=fail`, of what is known and no longer than a line.
+    fn summary(&self) -> String {
+        let known = ["dkim", "dmarc", "spf", "arc"];
+        let mut all = self
+            .methods
+            .iter()
+            .filter(|method| known.contains(&method.name.as_str()))
+            .filter(|method| method.result.bytes().all(|b| b.is_ascii_alphanumeric()))
+            .take(6)
+            .map(|method| format!("{}={}", method.name, method.result))
+            .collect::<Vec<_>>()
+            .join(" ");
+        if all.is_empty() {
+            all.push_str("none");
+        }
+        all
     }
 }
 
@@ -100,7 +154,7 @@ impl Method {
 fn parse(value: &str) -> Option<Results> {
     let mut sections = sections(value)?.into_iter();
     let mut head = sections.next()?.into_iter();
-    let Word::Text(authserv_id) = head.next()? else {
+    let Token::Text(authserv_id) = head.next()? else {
         return None;
     };
     let mut methods = Vec::new();
@@ -124,24 +178,24 @@ fn parse(value: &str) -> Option<Results> {
     })
 }
 
-/// A word of the header, or the `=` between two.
+/// A token of the header, or the `=` between two.
 #[derive(Debug, PartialEq, Eq)]
-enum Word {
+enum Token {
     Text(String),
     Equals,
 }
 
 /// Splits at semicolons, with comments gone and quoted strings taken whole.
-fn sections(value: &str) -> Option<Vec<Vec<Word>>> {
+fn sections(value: &str) -> Option<Vec<Vec<Token>>> {
     let mut sections = vec![Vec::new()];
     let mut word = String::new();
     let mut depth = 0_usize;
     let mut chars = value.chars();
-    let finish = |sections: &mut Vec<Vec<Word>>, word: &mut String| {
+    let finish = |sections: &mut Vec<Vec<Token>>, word: &mut String| {
         if !word.is_empty()
             && let Some(section) = sections.last_mut()
         {
-            section.push(Word::Text(std::mem::take(word)));
+            section.push(Token::Text(std::mem::take(word)));
         }
     };
     while let Some(c) = chars.next() {
@@ -165,7 +219,7 @@ fn sections(value: &str) -> Option<Vec<Vec<Word>>> {
             }
             ('=', 0) => {
                 finish(&mut sections, &mut word);
-                sections.last_mut()?.push(Word::Equals);
+                sections.last_mut()?.push(Token::Equals);
             }
             (c, 0) if c.is_whitespace() => finish(&mut sections, &mut word),
             (c, 0) => word.push(c),
@@ -176,15 +230,15 @@ fn sections(value: &str) -> Option<Vec<Vec<Word>>> {
 }
 
 /// The `name = value` pairs of a section, names in lower case.
-fn pairs(section: Vec<Word>) -> Vec<(String, String)> {
+fn pairs(section: Vec<Token>) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     let mut words = section.into_iter().peekable();
     while let Some(word) = words.next() {
-        let Word::Text(name) = word else { continue };
-        if words.next_if_eq(&Word::Equals).is_none() {
+        let Token::Text(name) = word else { continue };
+        if words.next_if_eq(&Token::Equals).is_none() {
             continue;
         }
-        if let Some(Word::Text(value)) = words.next_if(|next| matches!(next, Word::Text(_))) {
+        if let Some(Token::Text(value)) = words.next_if(|next| matches!(next, Token::Text(_))) {
             pairs.push((name.to_ascii_lowercase(), value));
         }
     }
@@ -194,23 +248,26 @@ fn pairs(section: Vec<Word>) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notice::Mail;
+    use crate::notice::{Mail, Wordings};
 
-    fn says(headers: &[&str], domain: &str) -> Option<(String, bool)> {
+    fn says(headers: &[&str], domain: &str) -> Option<Word> {
         let mut raw = String::new();
         for value in headers {
             raw.extend(["Authentication-Results: ", value, "\r\n"]);
         }
         raw += "From: support@salesforce.com\r\n\r\n";
         ask(
-            Mail::parse(raw.as_bytes()).parsed().unwrap(),
+            Mail::parse(raw.as_bytes(), &Wordings::default())
+                .parsed()
+                .unwrap(),
+            raw.as_bytes(),
             &["mx.example.com".to_owned()],
             domain,
         )
     }
 
     fn passes(value: &str) -> Option<bool> {
-        says(&[value], "salesforce.com").map(|(_, passed)| passed)
+        says(&[value], "salesforce.com").map(|word| word.passed)
     }
 
     #[test]
@@ -246,11 +303,33 @@ mod tests {
     }
 
     #[test]
+    fn the_word_says_what_it_rests_on() {
+        for (value, results) in [
+            ("spf=fail; dkim=pass header.d=salesforce.com", "dkim=pass"),
+            ("dmarc=pass header.from=salesforce.com", "dmarc=pass"),
+            ("spf=pass; dkim=fail; x=y", "spf=pass dkim=fail"),
+            ("none", "none"),
+        ] {
+            let word = says(&[&format!("mx.example.com; {value}")], "salesforce.com");
+            assert_eq!(word.unwrap().results, results, "{value}");
+        }
+    }
+
+    #[test]
+    fn sealed_results_count_by_dkim_alone() {
+        let passes = |value| sealed_pass(value, "salesforce.com");
+        assert!(passes("i=1; a.example; dkim=pass header.d=salesforce.com"));
+        assert!(!passes("i=1; a.example; dmarc=pass header.from=salesforce.com"));
+        assert!(!passes("i=1; a.example; dkim=pass header.d=evil.example"));
+        assert!(!passes("i=1"));
+    }
+
+    #[test]
     fn only_the_newest_header_of_our_own_receiver_counts() {
         let pass = "mx.example.com; dkim=pass header.d=salesforce.com";
         let fail = "mx.example.com; dkim=fail header.d=salesforce.com";
         let foreign = "evil.example; dkim=pass header.d=salesforce.com";
-        let newest = |headers: &[&str]| says(headers, "salesforce.com").map(|(_, passed)| passed);
+        let newest = |headers: &[&str]| says(headers, "salesforce.com").map(|word| word.passed);
         assert_eq!(newest(&[fail, pass]), Some(false));
         assert_eq!(newest(&[pass, fail]), Some(true));
         assert_eq!(newest(&[foreign]), None);
@@ -264,8 +343,11 @@ mod tests {
         }
         let raw = b"Authentication-Results: mx.example.com; spf=fail smtp.mailfrom=\xff\r\n\
             Authentication-Results: mx.example.com; dkim=pass header.d=salesforce.com\r\n\r\n";
-        let mail = Mail::parse(raw);
+        let mail = Mail::parse(raw, &Wordings::default());
         let ours = ["mx.example.com".to_owned()];
-        assert_eq!(ask(mail.parsed().unwrap(), &ours, "salesforce.com"), None);
+        assert_eq!(
+            ask(mail.parsed().unwrap(), raw, &ours, "salesforce.com"),
+            None
+        );
     }
 }

@@ -5,232 +5,194 @@
 //! other people's names. A signature that does not cover `From`, or that
 //! covers only a part of the body (`l=`), is none.
 
-use std::borrow::Borrow;
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::NetError;
-use hickory_resolver::system_conf::read_system_conf;
 use mail_auth::common::crypto::Algorithm;
-use mail_auth::{
-    AuthenticatedMessage, DkimOutput, DkimResult, MessageAuthenticator, Parameters, ResolverCache,
-    Txt,
-};
-use mail_parser::Message;
+use mail_auth::arc::ArcError;
+use mail_auth::dkim::{DkimError, Signature};
+use mail_auth::{AuthenticatedMessage, DkimOutput, DkimResult, DnsError, Error, Parameters};
 
+use super::keys::{DEADLINE, Keys, Objection};
 use super::{Distrust, Proof, Uncertainty, Verdict, aligned};
 
 /// How many aligned signatures of one mail are looked at.
 const MAX_SIGNATURES: usize = 4;
 
-/// How long all look-ups for one mail may take together.
-const DEADLINE: Duration = Duration::from_secs(15);
+/// How many header fields a signature may name. Real ones name some twenty;
+/// the work of a verifier grows with their number times that of the fields.
+const MAX_SIGNED_FIELDS: usize = 128;
 
-/// How many keys are remembered. Salesforce uses a handful.
-const MAX_CACHED: usize = 128;
-
-/// Where DKIM keys come from: the DNS, through a cache.
-#[derive(Clone)]
-pub struct Keys {
-    servers: Arc<[SocketAddr]>,
-    resolver: Arc<Mutex<Arc<MessageAuthenticator>>>,
-    cache: Arc<Cache>,
-}
-
-/// The resolver could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// The system's resolver configuration could not be read.
-    #[error("the system's resolver configuration cannot be read")]
-    SystemConfiguration(#[source] NetError),
-    /// The resolver does not start.
-    #[error("the resolver does not start")]
-    Start(#[source] NetError),
-}
-
-impl Keys {
-    /// A resolver that asks `servers`, or the system's where there are none.
-    pub fn new(servers: &[SocketAddr]) -> Result<Self, KeysError> {
-        Ok(Self {
-            resolver: Arc::new(Mutex::new(resolver(servers)?)),
-            servers: servers.into(),
-            cache: Arc::default(),
-        })
-    }
-
-    fn resolver(&self) -> Arc<MessageAuthenticator> {
-        let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&resolver)
-    }
-
-    /// After a failure: the system's resolvers may be others by now, and they
-    /// were read when this began.
-    fn renew(&self) {
-        match resolver(&self.servers) {
-            Ok(fresh) => {
-                *self.resolver.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-            }
-            Err(error) => {
-                tracing::debug!(event = "dns.renew", %error, "the resolver stays as it is");
-            }
-        }
-    }
-
-    /// Whether the DNS answers at all: a name that need not exist is asked for.
-    pub async fn probe(&self, name: &str) -> Result<(), String> {
-        match tokio::time::timeout(DEADLINE, self.resolver().txt_raw_lookup(name)).await {
-            Ok(Ok(_) | Err(mail_auth::Error::Dns(mail_auth::DnsError::RecordNotFound(_)))) => {
-                Ok(())
-            }
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("no answer in time".to_owned()),
-        }
-    }
-}
-
-fn resolver(servers: &[SocketAddr]) -> Result<Arc<MessageAuthenticator>, KeysError> {
-    let (config, mut options) = if servers.is_empty() {
-        read_system_conf().map_err(KeysError::SystemConfiguration)?
-    } else {
-        let servers = servers.iter().map(|address| {
-            let mut server = NameServerConfig::udp_and_tcp(address.ip());
-            for connection in &mut server.connections {
-                connection.port = address.port();
-            }
-            server
-        });
-        (
-            ResolverConfig::from_parts(None, Vec::new(), servers.collect()),
-            ResolverOpts::default(),
-        )
-    };
-    options.timeout = Duration::from_secs(4);
-    options.attempts = 2;
-    MessageAuthenticator::new(config, options)
-        .map(Arc::new)
-        .map_err(KeysError::Start)
-}
-
-/// What the signatures say.
-pub(super) enum Answer {
-    /// No aligned signature that could count.
-    NoSignature,
-    /// The verdict.
-    Verdict(Verdict),
-}
-
+/// Verifies; `None` where no signature is aligned. `message` must have been
+/// parsed strictly: mail-auth makes signatures with `l=` errors then.
 pub(super) async fn verify(
-    raw: &[u8],
-    parsed: &Message<'_>,
+    message: &mut AuthenticatedMessage<'_>,
     from_domain: &str,
     keys: &Keys,
-) -> Answer {
-    // `strict`: signatures with `l=` are turned into errors by mail-auth.
-    let mut message = AuthenticatedMessage::from_parsed(parsed, raw, true);
-    message.dkim_headers.retain(|header| {
-        aligned(&header.header.d, from_domain)
-            && header
-                .header
-                .h
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case("from"))
-            && header.header.l == 0
-            // RFC 8301, section 3.1: SHA-1 signatures are none.
-            && header.header.a != Algorithm::RsaSha1
-    });
+) -> Option<Verdict> {
+    let mut unusable = message
+        .errors
+        .iter()
+        .filter(|error| matches!(error.header, Error::Dkim(DkimError::SignatureLength)))
+        .filter_map(|error| Signature::parse(error.value).ok())
+        .find(|signature| aligned(&signature.d, from_domain))
+        .map(|signature| failed(&signature, "it covers only a part of the body (l=)"));
+    message
+        .dkim_headers
+        .retain(|header| aligned(&header.header.d, from_domain));
     message.dkim_headers.truncate(MAX_SIGNATURES);
-    for header in &mut message.dkim_headers {
+    message.dkim_headers.retain_mut(|header| {
         // No reports to anyone (RFC 6651): they would be look-ups for a stranger.
         header.header.r = false;
         header.header.atps = None;
-    }
+        let flaw = flaw(&header.header.h, header.header.a)
+            .or_else(|| (!is_dkim_1(header.value)).then_some("its tags are not those of DKIM"));
+        if let Some(flaw) = flaw {
+            unusable = Some(failed(&header.header, flaw));
+        }
+        flaw.is_none()
+    });
     if message.dkim_headers.is_empty() {
-        return Answer::NoSignature;
+        return unusable;
     }
-    let parameters = Parameters::new(&message).with_txt_cache(keys.cache.as_ref());
+    let parameters = Parameters::new(&*message).with_txt_cache(keys.cache.as_ref());
     let resolver = keys.resolver();
     let Ok(outputs) = tokio::time::timeout(DEADLINE, resolver.verify_dkim(parameters)).await else {
         keys.renew();
-        return undecided("no answer in time");
+        return Some(undecided("no answer in time"));
     };
-    let outputs: Vec<&DkimOutput<'_>> = outputs
-        .iter()
-        .filter(|output| output.signature().is_some())
-        .collect();
-    if let Some(signature) = outputs
-        .iter()
-        .find(|output| *output.result() == DkimResult::Pass)
-        .and_then(|output| output.signature())
-    {
-        return Answer::Verdict(Verdict::Trusted(Proof::Dkim {
-            domain: signature.d.clone(),
-            selector: signature.s.clone(),
-            date_signed: signature
-                .h
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case("date")),
-        }));
+    verdict(&outputs, keys).or(unusable)
+}
+
+/// Why a signature counts for nothing, whatever it is worth.
+pub(super) fn flaw(signed: &[String], algorithm: Algorithm) -> Option<&'static str> {
+    if !covers(signed, "from") {
+        Some("it does not cover From")
+    } else if signed.len() > MAX_SIGNED_FIELDS {
+        Some("it names too many header fields")
+    } else if algorithm == Algorithm::RsaSha1 {
+        // RFC 8301, section 3.1.
+        Some("it is made with SHA-1")
+    } else {
+        None
     }
-    let mut why = String::from("no result");
-    for output in outputs {
-        match output.result() {
-            // A failure that may pass away outweighs one that will not.
+}
+
+/// Whether a signature has the tags that it must have and none twice, which
+/// mail-auth 0.13.3 does not ask (RFC 6376, sections 3.2 and 3.5).
+fn is_dkim_1(value: &[u8]) -> bool {
+    let Some(tags) = tags(value) else {
+        return false;
+    };
+    let tag = |name: &str| tags.iter().find(|(n, _)| n == name).map(|(_, value)| value);
+    tag("v").is_some_and(|v| v == "1")
+        && tag("a").is_some()
+        && tag("q").is_none_or(|q| q.split(':').any(|way| way.trim() == "dns/txt"))
+}
+
+/// The tags of a list; `None` where one stands twice, which makes all of it void.
+pub(super) fn tags(list: &[u8]) -> Option<Vec<(String, String)>> {
+    let mut tags: Vec<(String, String)> = Vec::new();
+    for tag in std::str::from_utf8(list).ok()?.split(';') {
+        if let Some((name, value)) = tag.split_once('=') {
+            let name = name.trim().to_owned();
+            if tags.iter().any(|(known, _)| *known == name) {
+                return None;
+            }
+            tags.push((name, value.trim().to_owned()));
+        }
+    }
+    Some(tags)
+}
+
+fn covers(signed: &[String], field: &str) -> bool {
+    signed.iter().any(|name| name.eq_ignore_ascii_case(field))
+}
+
+fn verdict(outputs: &[DkimOutput<'_>], keys: &Keys) -> Option<Verdict> {
+    let mut answer = None;
+    for (output, signature) in outputs
+        .iter()
+        .filter_map(|output| Some((output, output.signature()?)))
+    {
+        let verdict = match output.result() {
+            DkimResult::Pass => match keys.objection(&signature.s, &signature.d) {
+                None => {
+                    return Some(Verdict::Trusted(Proof::Dkim {
+                        domain: signature.d.clone(),
+                        selector: signature.s.clone(),
+                        date_signed: covers(&signature.h, "date"),
+                    }));
+                }
+                Some(Objection::NotAtHand) => undecided("the key was forgotten meanwhile"),
+                Some(Objection::Says(why)) => failed(signature, why),
+            },
             DkimResult::TempError(error) => {
                 keys.renew();
-                return undecided(&error.to_string());
+                undecided(&error.to_string())
             }
             DkimResult::Fail(error) | DkimResult::Neutral(error) | DkimResult::PermError(error) => {
-                why = error.to_string();
+                failed(signature, &why(error))
             }
-            DkimResult::Pass | DkimResult::None => {}
+            DkimResult::None => continue,
+        };
+        // A failure that may pass away outweighs one that will not.
+        if !matches!(answer, Some(Verdict::Undecided(_))) {
+            answer = Some(verdict);
         }
     }
-    Answer::Verdict(Verdict::Untrusted(Distrust::DkimFailed(why)))
+    answer
 }
 
-fn undecided(why: &str) -> Answer {
-    Answer::Verdict(Verdict::Undecided(Uncertainty::Dns(why.to_owned())))
-}
-
-/// Keys that were looked up, until their time to live is over.
-#[derive(Default)]
-struct Cache(Mutex<HashMap<Box<str>, (Txt, Instant)>>);
-
-impl ResolverCache<Box<str>, Txt> for Cache {
-    fn get<Q>(&self, name: &Q) -> Option<Txt>
-    where
-        Box<str>: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cache
-            .get(name)
-            .filter(|(_, until)| *until > Instant::now())
-            .map(|(record, _)| record.clone())
-    }
-
-    fn remove<Q>(&self, name: &Q) -> Option<Txt>
-    where
-        Box<str>: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.remove(name).map(|(record, _)| record)
-    }
-
-    fn insert(&self, name: Box<str>, record: Txt, until: Instant) {
-        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= MAX_CACHED {
-            let now = Instant::now();
-            cache.retain(|_, (_, until)| *until > now);
-            if cache.len() >= MAX_CACHED {
-                cache.clear();
-            }
+/// What a verification failed over, for a person.
+pub(super) fn why(error: &Error) -> String {
+    match error {
+        Error::Dkim(DkimError::FailedBodyHashMatch) | Error::Arc(ArcError::FailedBodyHashMatch) => {
+            "the body was changed after it was made".to_owned()
         }
-        cache.insert(name, (record, until));
+        Error::Dns(DnsError::RecordNotFound(_)) => "there is no such key in the DNS".to_owned(),
+        Error::Crypto(_) => format!(
+            "a signed header field was changed, or the key is another or too weak ({error})"
+        ),
+        error => error.to_string(),
+    }
+}
+
+fn failed(signature: &Signature, why: &str) -> Verdict {
+    Verdict::Untrusted(Distrust::DkimFailed {
+        domain: signature.d.clone(),
+        selector: signature.s.clone(),
+        why: why.to_owned(),
+    })
+}
+
+pub(super) fn undecided(why: &str) -> Verdict {
+    Verdict::Undecided(Uncertainty::Dns(why.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tags_of_a_signature_are_those_of_the_rfc() {
+        let good = b" v=1; a=rsa-sha256; d=a.example;\r\n q=dns/txt ; b=x==";
+        assert!(is_dkim_1(good));
+        for bad in [
+            "a=rsa-sha256; d=a.example",
+            "v=1; d=a.example",
+            "v=2; a=rsa-sha256",
+            "v=1; a=rsa-sha256; q=finger",
+            "v=1; a=rsa-sha256; d=a.example; d=b.example",
+        ] {
+            assert!(!is_dkim_1(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_signature_that_proves_too_little_counts_for_nothing() {
+        let names = |all: &[&str]| all.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let flaw = |all: &[&str], algorithm| flaw(&names(all), algorithm);
+        assert!(flaw(&["To", "FROM"], Algorithm::RsaSha256).is_none());
+        assert!(flaw(&["to"], Algorithm::RsaSha256).is_some());
+        assert!(flaw(&["from"], Algorithm::RsaSha1).is_some());
+        assert!(flaw(&["from"; 129], Algorithm::Ed25519Sha256).is_some());
     }
 }

@@ -8,20 +8,26 @@
 //!   (RFC 6376, and alignment as in RFC 7489, section 3.1.1);
 //! * `receiver`: our own mail server says so in `Authentication-Results`
 //!   (RFC 8601);
+//! * `arc`: forwarders that we list have sealed what the first of them saw (RFC
+//!   8617);
 //! * `sender-address`: the address alone, for who switches that on.
 //!
 //! SPF is deliberately absent: every customer's Salesforce sends with an
 //! envelope that passes.
 
+mod arc;
 mod auth_results;
 mod dkim;
 mod from;
+mod keys;
 
 use std::fmt;
 
+use mail_auth::AuthenticatedMessage;
+
 use crate::notice::Mail;
 
-pub use dkim::{Keys, KeysError};
+pub use keys::{Keys, KeysError};
 
 /// Which senders are trusted, and by which proofs.
 #[derive(Clone, Debug)]
@@ -36,6 +42,22 @@ pub struct Policy {
     pub sender_address: bool,
     /// The authserv-ids of our own mail servers.
     pub receivers: Vec<String>,
+    /// The domains whose ARC seals are believed; with none, ARC is not looked at.
+    pub arc_sealers: Vec<String>,
+}
+
+impl Policy {
+    /// What is asked of a mail that is attached to another one. Who attached it
+    /// could have written every field of it, so its own signature is all that
+    /// counts.
+    pub fn of_attached(&self) -> Self {
+        Self {
+            receiver: false,
+            sender_address: false,
+            arc_sealers: Vec::new(),
+            ..self.clone()
+        }
+    }
 }
 
 /// Whether a mail may change a credential.
@@ -61,8 +83,20 @@ pub enum Proof {
         /// The signature covers the `Date` header.
         date_signed: bool,
     },
-    /// An `Authentication-Results` header of our own receiver, by its authserv-id.
-    Receiver(String),
+    /// An `Authentication-Results` header of our own receiver.
+    Receiver {
+        /// Its authserv-id.
+        id: String,
+        /// What it said: `dkim=pass` or `dmarc=pass`.
+        result: String,
+    },
+    /// A chain of seals of forwarders that we list.
+    Arc {
+        /// `d=` of the newest seal.
+        sealer: String,
+        /// The domain for which DKIM had passed.
+        domain: String,
+    },
     /// The address alone.
     SenderAddress,
 }
@@ -89,10 +123,25 @@ pub enum Distrust {
     SenderNotListed(String),
     /// No signature of the sender's domain, and no word of our receiver.
     NoProof,
-    /// A signature of the sender's domain does not verify.
-    DkimFailed(String),
-    /// Our own receiver says that the mail failed its checks.
-    ReceiverFailed(String),
+    /// A signature of the sender's domain does not hold.
+    DkimFailed {
+        /// `d=`
+        domain: String,
+        /// `s=`
+        selector: String,
+        /// What it failed over.
+        why: String,
+    },
+    /// Our own receiver does not say that the mail passed its checks.
+    ReceiverFailed {
+        /// Its authserv-id.
+        id: String,
+        /// What it says.
+        results: String,
+    },
+    /// A chain of seals whose newest one is of a forwarder that we list does
+    /// not hold.
+    ArcFailed(String),
 }
 
 /// Why it cannot be told now.
@@ -120,8 +169,9 @@ impl Verdict {
                 Distrust::FromMalformed => "from-malformed",
                 Distrust::SenderNotListed(_) => "sender-not-listed",
                 Distrust::NoProof => "sender-not-proved",
-                Distrust::DkimFailed(_) => "dkim-failed",
-                Distrust::ReceiverFailed(_) => "receiver-failed",
+                Distrust::DkimFailed { .. } => "dkim-failed",
+                Distrust::ReceiverFailed { .. } => "receiver-failed",
+                Distrust::ArcFailed(_) => "arc-failed",
             }),
             Self::Undecided(Uncertainty::Dns(_)) => Some("dns-unavailable"),
         }
@@ -137,24 +187,37 @@ impl fmt::Display for Verdict {
             }) => {
                 write!(f, "signed by {domain} with key {selector}")
             }
-            Self::Trusted(Proof::Receiver(id)) => {
-                write!(f, "our receiver {id} says that it passed")
+            Self::Trusted(Proof::Receiver { id, result }) => {
+                write!(f, "Authentication-Results of {id} says {result}")
             }
+            Self::Trusted(Proof::Arc { sealer, domain }) => write!(
+                f,
+                "sealed by {sealer}, and when the first sealer saw it {domain} had signed it"
+            ),
             Self::Trusted(Proof::SenderAddress) => {
                 f.write_str("its From address is listed, and nothing more is asked for")
             }
             Self::Untrusted(why) => match why {
                 Distrust::FromMalformed => f.write_str("From is not exactly one address"),
                 Distrust::SenderNotListed(address) => {
-                    write!(f, "{address} is none of trust.senders")
+                    write!(f, "{} is none of trust.senders", from::shown(address))
                 }
                 Distrust::NoProof => f.write_str(
                     "no DKIM signature of the sender's domain, and no word of a receiver of ours",
                 ),
-                Distrust::DkimFailed(why) => write!(f, "its DKIM signature does not hold: {why}"),
-                Distrust::ReceiverFailed(id) => {
-                    write!(f, "our receiver {id} says that it failed")
-                }
+                Distrust::DkimFailed {
+                    domain,
+                    selector,
+                    why,
+                } => write!(
+                    f,
+                    "the DKIM signature of {domain} with key {selector} does not count: {why}"
+                ),
+                Distrust::ReceiverFailed { id, results } => write!(
+                    f,
+                    "Authentication-Results of {id} says {results}, which is no pass for the sender's domain"
+                ),
+                Distrust::ArcFailed(why) => write!(f, "its ARC chain does not count: {why}"),
             },
             Self::Undecided(Uncertainty::Dns(why)) => {
                 write!(f, "the DKIM key could not be looked up: {why}")
@@ -163,12 +226,13 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Judges the sender of a mail. `raw` are the bytes that `mail` was parsed from.
-pub async fn judge(raw: &[u8], mail: &Mail<'_>, policy: &Policy, keys: &Keys) -> Verdict {
+/// Judges the sender of a mail. Each accepted proof is enough, so one that is
+/// missing or broken does not outvote another that holds.
+pub async fn judge(mail: &Mail<'_>, policy: &Policy, keys: &Keys) -> Verdict {
     let Some(parsed) = mail.parsed() else {
         return Verdict::Untrusted(Distrust::FromMalformed);
     };
-    let address = match from::address(parsed) {
+    let address = match from::address(parsed, mail.raw()) {
         Ok(address) => address,
         Err(why) => return Verdict::Untrusted(why),
     };
@@ -179,37 +243,86 @@ pub async fn judge(raw: &[u8], mail: &Mail<'_>, policy: &Policy, keys: &Keys) ->
         return Verdict::Trusted(Proof::SenderAddress);
     }
     let domain = from::domain(&address);
-    // The receiver's word costs nothing; the signature may cost a look-up.
-    let mut distrust = Distrust::NoProof;
-    if policy.receiver {
-        match auth_results::ask(parsed, &policy.receivers, domain) {
-            Some((id, true)) => return Verdict::Trusted(Proof::Receiver(id)),
-            Some((id, false)) => distrust = Distrust::ReceiverFailed(id),
+    // What is known so far, the more telling in place of the less.
+    let mut verdict = Verdict::Untrusted(Distrust::NoProof);
+    // The receiver's word costs nothing; a signature may cost a look-up.
+    if policy.receiver
+        && let Some(word) = auth_results::ask(parsed, mail.raw(), &policy.receivers, domain)
+    {
+        let (id, results) = (word.authserv_id, word.results);
+        if word.passed {
+            let result = results;
+            return Verdict::Trusted(Proof::Receiver { id, result });
+        }
+        verdict = Verdict::Untrusted(Distrust::ReceiverFailed { id, results });
+    }
+    if !policy.dkim && policy.arc_sealers.is_empty() {
+        return verdict;
+    }
+    // `true`: signatures that cover a part of the body only become errors.
+    if mail.raw().contains(&b'\r') {
+        let message = AuthenticatedMessage::from_parsed(parsed, mail.raw(), true);
+        return proved(message, domain, policy, keys, verdict).await;
+    }
+    // A saved mail may have LF where it had CRLF on its way, and that is what was
+    // signed (RFC 6376, section 5.3).
+    let sent = with_crlf(mail.raw());
+    match AuthenticatedMessage::parse_with_opts(&sent, None, true) {
+        Some(message) => proved(message, domain, policy, keys, verdict).await,
+        None => verdict,
+    }
+}
+
+fn with_crlf(saved: &[u8]) -> Vec<u8> {
+    let mut sent = Vec::with_capacity(saved.len().saturating_add(saved.len() / 16));
+    for line in saved.split_inclusive(|b| *b == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(line) => {
+                sent.extend_from_slice(line);
+                sent.extend_from_slice(b"\r\n");
+            }
+            None => sent.extend_from_slice(line),
+        }
+    }
+    sent
+}
+
+/// What the signatures prove; `verdict` is what holds where they prove nothing.
+async fn proved(
+    mut message: AuthenticatedMessage<'_>,
+    domain: &str,
+    policy: &Policy,
+    keys: &Keys,
+    mut verdict: Verdict,
+) -> Verdict {
+    if !policy.arc_sealers.is_empty() {
+        let sealed = arc::verify(&message, domain, &policy.arc_sealers, keys).await;
+        match sealed {
+            Some(trusted @ Verdict::Trusted(_)) => return trusted,
+            Some(other) => verdict = other,
             None => {}
         }
     }
     if policy.dkim {
-        match dkim::verify(raw, parsed, domain, keys).await {
-            dkim::Answer::NoSignature => {}
-            dkim::Answer::Verdict(verdict) => return verdict,
+        match dkim::verify(&mut message, domain, keys).await {
+            Some(trusted @ Verdict::Trusted(_)) => return trusted,
+            // Where one proof cannot be judged now, nothing is final.
+            Some(_) if matches!(verdict, Verdict::Undecided(_)) => {}
+            Some(other) => verdict = other,
+            None => {}
         }
     }
-    Verdict::Untrusted(distrust)
+    verdict
 }
 
-/// Whether two domains belong together: they are the same, or one lies under
-/// the other. This is stricter than the relaxed alignment of RFC 7489 (section
-/// 3.1.1), for two sub-domains of one organisation do not align here, and it
-/// needs no list of public suffixes.
+/// Whether two domains belong together: relaxed alignment, by the organisational
+/// domain that the public suffix list tells (RFC 7489, sections 3.1.1 and 3.2).
 fn aligned(signer: &str, from: &str) -> bool {
     let (signer, from) = (signer.to_ascii_lowercase(), from.to_ascii_lowercase());
-    let under = |child: &str, parent: &str| {
-        parent.contains('.')
-            && child
-                .strip_suffix(parent)
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    under(&signer, &from) || under(&from, &signer)
+    match (psl::domain_str(&signer), psl::domain_str(&from)) {
+        (Some(signer), Some(from)) => signer == from,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -223,7 +336,9 @@ mod tests {
         assert!(aligned("emea.salesforce.com", "salesforce.com"));
         assert!(!aligned("evilsalesforce.com", "salesforce.com"));
         assert!(!aligned("salesforce.com.evil.example", "salesforce.com"));
+        assert!(aligned("mail.salesforce.com", "emea.salesforce.com"));
         assert!(!aligned("com", "salesforce.com"));
+        assert!(!aligned("a.co.uk", "b.co.uk"));
         assert!(!aligned("", "salesforce.com"));
     }
 }

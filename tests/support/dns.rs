@@ -1,6 +1,6 @@
 //! A DNS server for DKIM keys: UDP, TXT records, and the ways to fail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +22,7 @@ pub struct Dns {
 struct State {
     mood: Mood,
     records: HashMap<String, String>,
+    failing: HashSet<String>,
     asked: usize,
 }
 
@@ -32,6 +33,7 @@ impl Dns {
         let state = Arc::new(Mutex::new(State {
             mood: Mood::Well,
             records: HashMap::new(),
+            failing: HashSet::new(),
             asked: 0,
         }));
         let shared = Arc::clone(&state);
@@ -60,6 +62,11 @@ impl Dns {
         state.records.insert(name.to_lowercase(), text.to_owned());
     }
 
+    /// SERVFAIL to this name.
+    pub fn fail(&self, name: &str) {
+        self.state.lock().unwrap().failing.insert(name.to_lowercase());
+    }
+
     pub fn asked(&self) -> usize {
         self.state.lock().unwrap().asked
     }
@@ -80,9 +87,11 @@ fn answer(query: &[u8], state: &mut State) -> Option<Vec<u8>> {
     }
     let question = query.get(12..at + 4)?;
     let is_txt = question[question.len() - 4..question.len() - 2] == [0, 16];
-    let record = state.records.get(&name.join("."));
+    let name = name.join(".");
+    let record = state.records.get(&name);
     let (code, record) = match (state.mood, record) {
         (Mood::Servfail, _) => (2, None),
+        _ if state.failing.contains(&name) => (2, None),
         (Mood::Well, None) => (3, None),
         (Mood::Well, Some(record)) => (0, is_txt.then_some(record)),
     };

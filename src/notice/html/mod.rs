@@ -1,0 +1,270 @@
+//! What a person would see of an HTML part, and apart from it what is hidden.
+//!
+//! An HTML library builds the tree as a browser would. Text in `<style>`,
+//! `<script>`, `<template>`, comments and attributes is neither seen nor
+//! hidden: it is no text. Text that styling keeps from the eye is collected
+//! apart, because a mail that hides a token is held (invariant 3).
+
+mod style;
+
+use ego_tree::iter::Edge;
+use scraper::{Html, Node};
+use style::{Look, Sheets};
+
+/// The text of an HTML part.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// What a person would see, with line ends where blocks end.
+    pub(super) visible: String,
+    /// What styling hides.
+    pub(super) hidden: String,
+    /// The targets of links, one a line: not seen, and needed for one only
+    /// question, whether the help page on tokens is linked.
+    pub(super) links: String,
+    /// There is more styling than is looked at.
+    pub(super) too_complex: bool,
+}
+
+/// Renders an HTML part as text.
+pub(super) fn render(source: &str) -> Seen {
+    walk(source, true)
+}
+
+/// `with_conditionals`: comments that one mail program shows are looked into.
+/// They do not nest, so what is inside of one is walked without.
+fn walk(source: &str, with_conditionals: bool) -> Seen {
+    let tree = Html::parse_document(source);
+    let sheets = Sheets::of(&tree);
+    let mut seen = Seen {
+        too_complex: sheets.too_many,
+        ..Seen::default()
+    };
+    // The walk is a loop and not a recursion, so deep nesting costs no stack.
+    let mut looks = vec![Look::default()];
+    let mut textless = 0_usize;
+    for edge in tree.tree.root().traverse() {
+        match edge {
+            Edge::Open(node) => match node.value() {
+                Node::Element(element) => {
+                    if is_textless(element.name()) {
+                        textless = textless.saturating_add(1);
+                    }
+                    let around = looks.last().cloned().unwrap_or_default();
+                    looks.push(around.inside(element, sheets.at(node.id())));
+                    if let Some(target) = element.attr("href") {
+                        seen.links.push_str(target);
+                        seen.links.push('\n');
+                    }
+                    separate(&mut seen.visible, element.name());
+                }
+                Node::Text(text) if textless == 0 => {
+                    let look = looks.last();
+                    let out = if look.is_some_and(Look::hides) {
+                        &mut seen.hidden
+                    } else {
+                        &mut seen.visible
+                    };
+                    if look.is_some_and(Look::keeps_lines) {
+                        out.push_str(text);
+                    } else {
+                        push_collapsed(out, text);
+                    }
+                }
+                // One mail program shows these comments, all others do not.
+                Node::Comment(comment) if with_conditionals => {
+                    if let Some(shown) = conditional(comment) {
+                        let inside = walk(shown, false);
+                        seen.hidden.push_str(&inside.visible);
+                        seen.hidden.push_str(&inside.hidden);
+                        seen.hidden.push('\n');
+                    }
+                }
+                Node::Text(_)
+                | Node::Comment(_)
+                | Node::Document
+                | Node::Fragment
+                | Node::Doctype(_)
+                | Node::ProcessingInstruction(_) => {}
+            },
+            Edge::Close(node) => {
+                if let Node::Element(element) = node.value() {
+                    if is_textless(element.name()) {
+                        textless = textless.saturating_sub(1);
+                    }
+                    if looks.pop().is_some_and(|look| look.hides()) {
+                        seen.hidden.push('\n');
+                    }
+                    // A line break has a beginning and an end, and is one.
+                    if element.name() != "br" {
+                        separate(&mut seen.visible, element.name());
+                    }
+                }
+            }
+        }
+    }
+    seen
+}
+
+fn is_textless(name: &str) -> bool {
+    matches!(name, "head" | "style" | "script" | "template" | "title")
+}
+
+/// What Outlook shows of `<!--[if mso]> … <![endif]-->`.
+fn conditional(comment: &str) -> Option<&str> {
+    let inside = comment.trim_start().strip_prefix("[if")?;
+    let (_, shown) = inside.split_once("]>")?;
+    Some(
+        shown
+            .split_once("<![endif]")
+            .map_or(shown, |(shown, _)| shown),
+    )
+}
+
+/// Sets the line end or the gap that a browser would show around an element.
+fn separate(out: &mut String, name: &str) {
+    match name {
+        "td" | "th" => out.push(' '),
+        "div" | "tr" | "li" | "dt" | "dd" | "section" | "article" | "header" | "footer"
+        | "center" | "body" | "tbody"
+            if !out.is_empty() && !out.ends_with('\n') =>
+        {
+            out.push('\n');
+        }
+        "br" if !out.is_empty() && !out.ends_with("\n\n") => out.push('\n'),
+        // These have a margin: what stands below begins anew.
+        "p" | "table" | "ul" | "ol" | "dl" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6"
+        | "blockquote" | "pre" | "hr" => {
+            while !out.is_empty() && !out.ends_with("\n\n") {
+                out.push('\n');
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Appends text as HTML shows it: runs of ASCII white space are one space.
+fn push_collapsed(out: &mut String, text: &str) {
+    for c in text.chars() {
+        if c.is_ascii_whitespace() {
+            if !out.ends_with([' ', '\n']) && !out.is_empty() {
+                out.push(' ');
+            }
+        } else {
+            out.push(c);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_end_lines_and_cells_leave_gaps() {
+        let seen = render("<table><tr><td>Username:</td><td>a@b.c</td></tr></table><p>x<br>y");
+        assert_eq!(seen.visible.trim(), "Username:  a@b.c \n\nx\ny");
+    }
+
+    #[test]
+    fn what_is_no_text_is_not_seen() {
+        let seen = render(
+            "<head><title>t</title><style>s</style></head><!-- c --><script>j</script>\
+             <template>k</template><b title='q'>v</b>",
+        );
+        assert_eq!(seen.visible.trim(), "v");
+        assert_eq!(seen.hidden.trim(), "");
+    }
+
+    /// What the reader of `source` does not see, and what he sees.
+    fn parted(source: &str) -> (String, String) {
+        let seen = render(source);
+        let words = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        (words(seen.hidden), words(seen.visible))
+    }
+
+    #[test]
+    fn styling_that_hides_is_told_apart() {
+        for style in [
+            "display: none",
+            "DISPLAY:none !important",
+            "dis/**/play:/* */none",
+            "visibility:hidden",
+            "font-size:0px",
+            "font-size: 1px",
+            "color:#FFF",
+            "color: rgb(250, 250, 250)",
+            "color:#123456;background:#123456",
+            "background-color:black",
+            "color:transparent",
+            "opacity:0.0",
+            "max-height:0;overflow:hidden",
+            "position:absolute;left:-9999px",
+            "text-indent:-1000em",
+            "text-transform:uppercase",
+            "unicode-bidi:bidi-override;direction:rtl",
+        ] {
+            let (hidden, visible) = parted(&format!("a<div style='{style}'>x<b>y</b></div>b"));
+            assert_eq!((hidden.as_str(), visible.as_str()), ("xy", "a b"), "{style}");
+        }
+        for hiding in [
+            "<div hidden>x</div>",
+            "<font color=white>x</font>",
+            "<table bgcolor='#003366'><tr><td><font color='#003366'>x</font></td></tr></table>",
+            "<s>x</s>",
+            "<del>x</del>",
+            "<bdo dir=rtl>x</bdo>",
+            "<noscript>x</noscript>",
+            "<details><p>x</p></details>",
+            "<!--[if mso]><p>x</p><![endif]-->",
+            "<style>.k{display:none}</style><p class=k>x</p>",
+            "<style>@media screen { #k , b { color : white } }</style><p id=k>x</p>",
+            "<style>/* } */ p span{font-size:0}</style><p><span>x</span></p>",
+        ] {
+            let (hidden, visible) = parted(&format!("a {hiding} b"));
+            assert_eq!((hidden.as_str(), visible.as_str()), ("x", "a b"), "{hiding}");
+        }
+    }
+
+    #[test]
+    fn styling_that_does_not_hide_is_left_alone() {
+        for shown in [
+            // What makers of newsletters write around every column.
+            "<td style='font-size:0px'><div style='font-size:13px'>x</div></td>",
+            "<div style='background:#036;color:#fff'>x</div>",
+            "<div style='background:#036 url(a.png)'><b style='color:white'>x</b></div>",
+            "<div style='visibility:hidden'><b style='visibility:visible'>x</b></div>",
+            "<div style='height:0'>x</div>",
+            "<div style='font-size:1em;opacity:1;left:-5px'>x</div>",
+            "<details open>x</details>",
+            "<style>@font-face{font-family:a}.j{display:none}</style><p class=k>x</p>",
+        ] {
+            let (hidden, visible) = parted(&format!("a {shown} b"));
+            assert_eq!((hidden.as_str(), visible.as_str()), ("", "a x b"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn lines_are_kept_where_a_browser_keeps_them() {
+        for source in [
+            "<pre>a\nb</pre>",
+            "<p style='white-space: pre-wrap'>a\nb</p>",
+            "<div>a\n  <br>\n b</div>",
+        ] {
+            let seen = render(source).visible;
+            let lines: Vec<_> = seen.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+            assert_eq!(lines, ["a", "b"], "{source}");
+        }
+    }
+
+    #[test]
+    fn comments_inside_of_comments_do_not_overflow_the_stack() {
+        let seen = render(&"<!--[if a]>".repeat(100_000));
+        assert_eq!(seen.visible.trim(), "");
+    }
+
+    #[test]
+    fn twenty_thousand_nested_elements_do_not_overflow_the_stack() {
+        let seen = render(&format!("{}x", "<i>".repeat(20_000)));
+        assert_eq!(seen.visible.trim(), "x");
+    }
+}
