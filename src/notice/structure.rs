@@ -151,25 +151,30 @@ pub(super) fn attached_mails<'m>(
     mail: &'m Message<'_>,
     raw: &'m [u8],
 ) -> impl Iterator<Item = Vec<u8>> + 'm {
-    mail.parts
-        .iter()
-        .filter(|part| {
-            part.content_type().is_some_and(|ct| {
+    let in_digests = inside_digests(mail);
+    mail.parts.iter().enumerate().filter_map(move |(id, part)| {
+        let is_mail = match part.content_type() {
+            Some(ct) => {
                 ct.ctype() == "message" && matches!(ct.subtype(), Some("rfc82_" | "globa_"))
-            })
-        })
-        .filter_map(|part| match (&part.body, part.encoding) {
-            _ if part.is_encoding_problem => None,
-            (PartType::Binary(_) | PartType::InlineBinary(_), Encoding::None) => raw
+            }
+            // What a digest holds is mails, where nothing else is said (RFC 2046,
+            // section 5.1.5).
+            None => u32::try_from(id).is_ok_and(|id| in_digests.contains(&id)),
+        };
+        if !is_mail || part.is_encoding_problem {
+            return None;
+        }
+        match (&part.body, part.encoding) {
+            (PartType::Multipart(_) | PartType::Message(_), _) => None,
+            (_, Encoding::None) => raw
                 .get(part.offset_body as usize..part.offset_end as usize)
                 .map(<[u8]>::to_vec),
             (PartType::Binary(decoded) | PartType::InlineBinary(decoded), _) => {
                 Some(decoded.to_vec())
             }
-            (PartType::Text(_) | PartType::Html(_) | PartType::Message(_) | PartType::Multipart(_), _) => {
-                None
-            }
-        })
+            (PartType::Text(text) | PartType::Html(text), _) => Some(text.as_bytes().to_vec()),
+        }
+    })
 }
 
 /// The parts of digests: each is a mail of somebody else.
