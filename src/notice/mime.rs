@@ -173,36 +173,58 @@ pub(super) fn has_duplicate_headers(mail: &Message<'_>) -> bool {
         HeaderName::ContentType,
         HeaderName::ContentTransferEncoding,
     ];
-    ONCE.iter().any(|wanted| {
-        mail.headers()
-            .iter()
-            .filter(|header| header.name == *wanted)
-            .count()
-            > 1
-    })
+    let stands_twice = |part: &MessagePart<'_>, wanted: &HeaderName<'_>| {
+        let same = part.headers.iter().filter(|field| field.name == *wanted);
+        same.count() > 1
+    };
+    mail.parts
+        .iter()
+        .any(|part| ONCE.iter().any(|wanted| stands_twice(part, wanted)))
 }
 
 pub(super) fn renditions(mail: &Message<'_>) -> Renditions {
     let mut made = Renditions::default();
     let unseen = structure::inside_digests(mail);
-    let texts = rendition(mail, &mail.text_body, &unseen, &mut made);
+    let beside = shown_beside(mail);
+    let mut show = |parts: &[u32]| {
+        let parts = parts.iter().chain(&beside).copied();
+        let seen = parts.filter(|id| !unseen.contains(id));
+        rendition(mail, seen, &mut made)
+    };
+    let texts = show(&mail.text_body);
+    let htmls = (mail.html_body != mail.text_body).then(|| show(&mail.html_body));
     made.shown.push(texts);
-    if mail.html_body != mail.text_body {
-        let htmls = rendition(mail, &mail.html_body, &unseen, &mut made);
-        made.shown.push(htmls);
-    }
+    made.shown.extend(htmls);
     made
+}
+
+/// Texts that mail-parser 0.11.9 takes for attachments and that mail readers
+/// show below the others: those with a name, and those that it could not decode.
+fn shown_beside(mail: &Message<'_>) -> Vec<u32> {
+    let is_shown = |part: &MessagePart<'_>| {
+        let is_text = part.content_type().is_none_or(|ct| {
+            ct.ctype() == "text" && matches!(ct.subtype(), Some("plain" | "html"))
+        });
+        let is_attached = part
+            .content_disposition()
+            .is_some_and(mail_parser::ContentType::is_attachment);
+        let has_name = part
+            .content_type()
+            .is_some_and(|ct| ct.has_attribute("name"));
+        is_text && !is_attached && (has_name || part.is_encoding_problem)
+    };
+    let ids = mail.attachments.iter().copied();
+    ids.filter(|id| mail.parts.get(*id as usize).is_some_and(is_shown))
+        .collect()
 }
 
 fn rendition(
     mail: &Message<'_>,
-    parts: &[u32],
-    unseen: &[u32],
+    parts: impl Iterator<Item = u32>,
     about: &mut Renditions,
 ) -> Rendition {
     let mut made = Rendition::default();
-    let shown = parts.iter().filter(|id| !unseen.contains(id));
-    for part in shown.filter_map(|id| mail.parts.get(*id as usize)) {
+    for part in parts.filter_map(|id| mail.parts.get(id as usize)) {
         let decoded = decode(part, &mail.raw_message);
         about.broken |= decoded.is_none();
         let (source, is_html) = match (&part.body, &decoded) {

@@ -344,9 +344,13 @@ fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotic
             }
             flaw().map_or(Ok(notice), |doubt| Err(NotANotice::Held(doubt)))
         }
-        // What announces a token is worth a person's look, and so is its flaw.
+        // What announces a token is worth a person's look, and its flaw says more
+        // than what could not be found for it.
         Err(NotANotice::Ignored(Ignored::NoNotice)) if announced => {
             Err(NotANotice::Held(flaw().unwrap_or(Doubt::Unreadable)))
+        }
+        Err(NotANotice::Held(Doubt::Malformed)) => {
+            Err(NotANotice::Held(flaw().unwrap_or(Doubt::Malformed)))
         }
         Err(why) => Err(why),
     }
@@ -359,7 +363,9 @@ fn flaw(
     wordings: &Wordings,
 ) -> Option<Doubt> {
     let any = |what: &dyn Fn(&mime::Rendition) -> bool| seen.shown.iter().any(what);
-    if seen.broken {
+    if mime::has_duplicate_headers(parsed) {
+        Some(Doubt::DuplicateHeader)
+    } else if seen.broken {
         Some(Doubt::BrokenEncoding)
     } else if seen.too_complex {
         Some(Doubt::TooComplex)
@@ -368,8 +374,6 @@ fn flaw(
             || r.visible.contains(text::RIGHT_TO_LEFT_OVERRIDE)
     }) {
         Some(Doubt::HiddenText)
-    } else if mime::has_duplicate_headers(parsed) {
-        Some(Doubt::DuplicateHeader)
     } else {
         None
     }

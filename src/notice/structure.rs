@@ -7,6 +7,7 @@
 //! * It goes into mails that are attached to mails without an end, and some of
 //!   that by recursion: a mail of 200 KB could overflow the stack. So it is
 //!   not shown that a part is a mail; we read one level of them ourselves.
+//! * Of a multipart that its writer left open it does not decode the last part.
 //! * Base64 that ends without padding loses its last octets, and what is no
 //!   quoted-printable is passed on as if it were: both are looked at here.
 
@@ -40,7 +41,8 @@ pub(super) fn whole(raw: &[u8]) -> Option<Message<'_>> {
     // Each turn can bring parts to light that had been cut off before.
     for _ in 0..4 {
         let boundaries = boundaries(&MessageParser::default().parse(&bytes)?)?;
-        if !spoil_false_boundaries(&mut bytes, &boundaries) {
+        let spoiled = spoil_false_boundaries(&mut bytes, &boundaries);
+        if !spoiled && !close_open_boundaries(&mut bytes, &boundaries) {
             let parser = MessageParser::default();
             return match bytes {
                 Cow::Borrowed(raw) => parser.parse(raw),
@@ -125,6 +127,23 @@ fn spoil_false_boundaries(bytes: &mut Cow<'_, [u8]>, boundaries: &[String]) -> b
     !spots.is_empty()
 }
 
+/// Closes each multipart that its writer left open, innermost first, as mail
+/// readers do; whether there were any. mail-parser gives up on the last part of
+/// an open one.
+fn close_open_boundaries(bytes: &mut Cow<'_, [u8]>, boundaries: &[String]) -> bool {
+    let is_open = |boundary: &&String| {
+        let end = format!("--{boundary}--");
+        let mut lines = bytes.split(|b| *b == b'\n');
+        !boundary.is_empty() && !lines.any(|line| line.starts_with(end.as_bytes()))
+    };
+    let open: Vec<&String> = boundaries.iter().rev().filter(is_open).collect();
+    for boundary in &open {
+        let end = format!("\n--{boundary}--\n");
+        bytes.to_mut().extend_from_slice(end.as_bytes());
+    }
+    !open.is_empty()
+}
+
 fn begins_line(bytes: &[u8], at: usize) -> bool {
     at.checked_sub(1)
         .is_none_or(|before| bytes.get(before) == Some(&b'\n'))
@@ -166,9 +185,11 @@ pub(super) fn attached_mails<'m>(
         }
         match (&part.body, part.encoding) {
             (PartType::Multipart(_) | PartType::Message(_), _) => None,
-            (_, Encoding::None) => raw
-                .get(part.offset_body as usize..part.offset_end as usize)
-                .map(<[u8]>::to_vec),
+            (_, Encoding::None) => {
+                // The end may be one that was added here.
+                let end = raw.len().min(part.offset_end as usize);
+                raw.get(part.offset_body as usize..end).map(<[u8]>::to_vec)
+            }
             (PartType::Binary(decoded) | PartType::InlineBinary(decoded), _) => {
                 Some(decoded.to_vec())
             }
@@ -259,6 +280,15 @@ mod tests {
             ["one _-b two\n_-bc\nthree _-b--".to_owned(), "four".to_owned()]
         );
         assert_eq!(bodies(&mail.replace('\n', "\r\n")).len(), 2);
+    }
+
+    #[test]
+    fn a_multipart_that_was_left_open_is_read_to_its_end() {
+        let mail = "Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b\n\
+            Content-Type: multipart/mixed; boundary=c\n\n--c\n\n\ntwo\n--c\n\n\nthree";
+        assert_eq!(bodies(mail), ["one", "two", "three"]);
+        let whole = whole(mail.as_bytes()).unwrap();
+        assert!(whole.parts.iter().all(|part| !part.is_encoding_problem));
     }
 
     #[test]

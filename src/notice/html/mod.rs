@@ -57,6 +57,12 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                     }
                     separate(&mut seen.visible, element.name());
                 }
+                // The library keeps the tags in there as text.
+                Node::Text(text) if textless == 0 && is_raw(node.parent()) => {
+                    if with_conditionals {
+                        push_hidden(&mut seen.hidden, text);
+                    }
+                }
                 Node::Text(text) if textless == 0 => {
                     let look = looks.last();
                     let out = if look.is_some_and(Look::hides) {
@@ -73,10 +79,7 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                 // One mail program shows these comments, all others do not.
                 Node::Comment(comment) if with_conditionals => {
                     if let Some(shown) = conditional(comment) {
-                        let inside = walk(shown, false);
-                        seen.hidden.push_str(&inside.visible);
-                        seen.hidden.push_str(&inside.hidden);
-                        seen.hidden.push('\n');
+                        push_hidden(&mut seen.hidden, shown);
                     }
                 }
                 Node::Text(_)
@@ -107,6 +110,23 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
 
 fn is_textless(name: &str) -> bool {
     matches!(name, "head" | "style" | "script" | "template" | "title")
+}
+
+/// Whether the text in an element is HTML that some programs show, and others not.
+fn is_raw(element: Option<ego_tree::NodeRef<'_, Node>>) -> bool {
+    let name = element.and_then(|node| node.value().as_element().map(scraper::node::Element::name));
+    matches!(
+        name,
+        Some("noscript" | "iframe" | "noembed" | "noframes")
+    )
+}
+
+/// Appends what a program that shows this HTML would show.
+fn push_hidden(hidden: &mut String, source: &str) {
+    let inside = walk(source, false);
+    hidden.push_str(&inside.visible);
+    hidden.push_str(&inside.hidden);
+    hidden.push('\n');
 }
 
 /// What Outlook shows of `<!--[if mso]> … <![endif]-->`.
@@ -213,7 +233,7 @@ mod tests {
             "<s>x</s>",
             "<del>x</del>",
             "<bdo dir=rtl>x</bdo>",
-            "<noscript>x</noscript>",
+            "<noscript><b>x</b></noscript>",
             "<details><p>x</p></details>",
             "<!--[if mso]><p>x</p><![endif]-->",
             "<style>.k{display:none}</style><p class=k>x</p>",
