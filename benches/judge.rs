@@ -15,17 +15,22 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use support::mail::{RECEIVER, TokenMail, newsletter, token};
-use tokenwatch::judge::judge;
-use tokenwatch::notice::{self, Mail};
-use tokenwatch::sender::{Keys, Policy};
+use tokenwatch::judge::{Policy, judge};
+use tokenwatch::notice::{self, Mail, Wordings};
+use tokenwatch::sender::{self, Keys};
 
 fn policy() -> Policy {
     Policy {
-        senders: vec!["support@salesforce.com".into()],
-        dkim: true,
-        receiver: true,
-        sender_address: false,
-        receivers: vec![RECEIVER.into()],
+        trust: sender::Policy {
+            senders: vec!["support@salesforce.com".into()],
+            dkim: true,
+            receiver: true,
+            sender_address: false,
+            receivers: vec![RECEIVER.into()],
+            arc_sealers: Vec::new(),
+        },
+        wordings: Wordings::default(),
+        max_size: 256 * 1024,
     }
 }
 
@@ -48,7 +53,10 @@ fn one_mail(criterion: &mut Criterion) {
         });
     });
     group.bench_function("a notice, read only", |bench| {
-        bench.iter(|| notice::read(&Mail::parse(black_box(&genuine))).unwrap());
+        bench.iter(|| {
+            let mail = Mail::parse(black_box(&genuine), &policy.wordings);
+            notice::read(&mail, &policy.wordings).unwrap()
+        });
     });
     group.bench_function("a newsletter of 60 KB", |bench| {
         bench.iter(|| {
@@ -58,7 +66,7 @@ fn one_mail(criterion: &mut Criterion) {
         });
     });
     group.bench_function("a newsletter, by its fields", |bench| {
-        bench.iter(|| notice::worth_reading(black_box(fields), &policy.senders));
+        bench.iter(|| notice::worth_reading(black_box(fields), &policy.trust.senders));
     });
     group.finish();
 }

@@ -21,7 +21,13 @@ fuzz_target!(|value: &[u8]| {
     let value: Vec<u8> = value
         .iter()
         .filter(|b| **b != b'\r')
-        .flat_map(|b| if *b == b'\n' { b"\r\n ".to_vec() } else { vec![*b] })
+        .flat_map(|b| {
+            if *b == b'\n' {
+                b"\r\n ".to_vec()
+            } else {
+                vec![*b]
+            }
+        })
         .collect();
     let mut mail = b"Authentication-Results: ".to_vec();
     mail.extend(&value);

@@ -78,11 +78,7 @@ impl ConfigError {
     }
 
     /// A value that cannot be meant.
-    pub fn invalid(
-        key: impl Into<String>,
-        why: impl Into<String>,
-        hint: &'static str,
-    ) -> Self {
+    pub fn invalid(key: impl Into<String>, why: impl Into<String>, hint: &'static str) -> Self {
         Self::Invalid {
             key: key.into(),
             why: why.into(),

@@ -357,7 +357,10 @@ fn address(key: &str, written: &str) -> Result<String, ConfigError> {
 
 fn sealer_domain(written: &str) -> Result<String, ConfigError> {
     let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     if written.contains('.') && written.split('.').all(is_label) {
         return Ok(written.to_ascii_lowercase());

@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ConfigError, Mailbox};
-use crate::mailbox::{Class, MailboxError};
 use crate::judge::Policy;
+use crate::mailbox::{Class, MailboxError};
 use crate::notice::{Wording, Wordings};
 use crate::sender::{self, KeysError};
 use inbox::Inbox;

@@ -239,15 +239,21 @@ impl<'a> Mail<'a> {
             None => Some(Ignored::NotAMail),
             Some(head) => mime::settled_by_headers(head, wordings),
         };
-        let whole = if settled.is_none() {
-            mime::whole(raw)
-        } else {
-            None
-        };
+        if settled.is_some() {
+            return Self {
+                raw,
+                parsed: head,
+                settled,
+                too_complex: false,
+            };
+        }
+        // Not held beside the whole, for a mail may have many headers.
+        drop(head);
+        let whole = mime::whole(raw);
         Self {
             raw,
-            too_complex: settled.is_none() && whole.is_none(),
-            parsed: whole.or(head),
+            too_complex: whole.is_none(),
+            parsed: whole.or_else(|| mime::head(raw)),
             settled,
         }
     }
@@ -323,11 +329,13 @@ fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotic
     }
     let announced = wordings.announce(&subject);
     if mail.too_complex {
-        return Err(if announced || wording::links_help(&String::from_utf8_lossy(mail.raw)) {
-            NotANotice::Held(Doubt::TooComplex)
-        } else {
-            NotANotice::Ignored(Ignored::NoNotice)
-        });
+        return Err(
+            if announced || wording::links_help(&String::from_utf8_lossy(mail.raw)) {
+                NotANotice::Held(Doubt::TooComplex)
+            } else {
+                NotANotice::Ignored(Ignored::NoNotice)
+            },
+        );
     }
     let seen = mime::renditions(parsed);
     let found: Vec<_> = seen
@@ -338,7 +346,8 @@ fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotic
     let flaw = || flaw(parsed, &seen, wordings);
     match agree(&found) {
         Ok(notice) => {
-            let other = |r: &mime::Rendition| wording::shows_another_token(&r.visible, &notice.token);
+            let other =
+                |r: &mime::Rendition| wording::shows_another_token(&r.visible, &notice.token);
             if seen.shown.iter().any(other) {
                 return Err(NotANotice::Held(Doubt::TwoTokens));
             }

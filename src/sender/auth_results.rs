@@ -319,7 +319,9 @@ mod tests {
     fn sealed_results_count_by_dkim_alone() {
         let passes = |value| sealed_pass(value, "salesforce.com");
         assert!(passes("i=1; a.example; dkim=pass header.d=salesforce.com"));
-        assert!(!passes("i=1; a.example; dmarc=pass header.from=salesforce.com"));
+        assert!(!passes(
+            "i=1; a.example; dmarc=pass header.from=salesforce.com"
+        ));
         assert!(!passes("i=1; a.example; dkim=pass header.d=evil.example"));
         assert!(!passes("i=1"));
     }

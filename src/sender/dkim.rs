@@ -5,8 +5,8 @@
 //! other people's names. A signature that does not cover `From`, or that
 //! covers only a part of the body (`l=`), is none.
 
-use mail_auth::common::crypto::Algorithm;
 use mail_auth::arc::ArcError;
+use mail_auth::common::crypto::Algorithm;
 use mail_auth::dkim::{DkimError, Signature};
 use mail_auth::{AuthenticatedMessage, DkimOutput, DkimResult, DnsError, Error, Parameters};
 

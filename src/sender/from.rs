@@ -88,7 +88,12 @@ fn mailbox(value: &str) -> Option<String> {
 }
 
 fn addr_spec(tokens: &[Token]) -> Option<String> {
-    let [Token::Atom(local) | Token::Quoted(local), Token::At, Token::Atom(domain)] = tokens else {
+    let [
+        Token::Atom(local) | Token::Quoted(local),
+        Token::At,
+        Token::Atom(domain),
+    ] = tokens
+    else {
         return None;
     };
     (is_dot_atom(local) && is_dot_atom(domain))
@@ -121,9 +126,9 @@ fn tokens(value: &str) -> Option<Vec<Token>> {
             c if c.is_control() => return None,
             c => {
                 let mut atom = String::from(c);
-                while let Some(next) = chars.next_if(|c| {
-                    !c.is_control() && !" \t\r\n()\"@<>,:;\\".contains(*c)
-                }) {
+                while let Some(next) =
+                    chars.next_if(|c| !c.is_control() && !" \t\r\n()\"@<>,:;\\".contains(*c))
+                {
                     atom.push(next);
                 }
                 tokens.push(Token::Atom(atom));

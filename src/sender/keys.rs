@@ -82,8 +82,10 @@ impl Keys {
     pub(super) fn objection(&self, selector: &str, domain: &str) -> Option<Objection> {
         static TESTING: LazyLock<u64> = LazyLock::new(|| {
             // The library keeps the bit to itself, so it is asked for it.
-            DomainKey::parse(b"v=DKIM1; t=y; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=")
-                .map_or(u64::MAX, |key| key.f)
+            DomainKey::parse(
+                b"v=DKIM1; t=y; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+            )
+            .map_or(u64::MAX, |key| key.f)
         });
         let name = format!("{selector}._domainkey.{domain}.");
         let cache = self.cache.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -64,7 +64,11 @@ impl Dns {
 
     /// SERVFAIL to this name.
     pub fn fail(&self, name: &str) {
-        self.state.lock().unwrap().failing.insert(name.to_lowercase());
+        self.state
+            .lock()
+            .unwrap()
+            .failing
+            .insert(name.to_lowercase());
     }
 
     pub fn asked(&self) -> usize {

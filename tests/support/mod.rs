@@ -19,6 +19,7 @@
     reason = "a test fails by a panic, and is no daemon"
 )]
 
+pub mod bombs;
 pub mod dns;
 pub mod imap_server;
 pub mod mail;

@@ -115,10 +115,7 @@ fn is_textless(name: &str) -> bool {
 /// Whether the text in an element is HTML that some programs show, and others not.
 fn is_raw(element: Option<ego_tree::NodeRef<'_, Node>>) -> bool {
     let name = element.and_then(|node| node.value().as_element().map(scraper::node::Element::name));
-    matches!(
-        name,
-        Some("noscript" | "iframe" | "noembed" | "noframes")
-    )
+    matches!(name, Some("noscript" | "iframe" | "noembed" | "noframes"))
 }
 
 /// Appends what a program that shows this HTML would show.
@@ -224,7 +221,11 @@ mod tests {
             "unicode-bidi:bidi-override;direction:rtl",
         ] {
             let (hidden, visible) = parted(&format!("a<div style='{style}'>x<b>y</b></div>b"));
-            assert_eq!((hidden.as_str(), visible.as_str()), ("xy", "a b"), "{style}");
+            assert_eq!(
+                (hidden.as_str(), visible.as_str()),
+                ("xy", "a b"),
+                "{style}"
+            );
         }
         for hiding in [
             "<div hidden>x</div>",
@@ -241,7 +242,11 @@ mod tests {
             "<style>/* } */ p span{font-size:0}</style><p><span>x</span></p>",
         ] {
             let (hidden, visible) = parted(&format!("a {hiding} b"));
-            assert_eq!((hidden.as_str(), visible.as_str()), ("x", "a b"), "{hiding}");
+            assert_eq!(
+                (hidden.as_str(), visible.as_str()),
+                ("x", "a b"),
+                "{hiding}"
+            );
         }
     }
 
@@ -259,7 +264,11 @@ mod tests {
             "<style>@font-face{font-family:a}.j{display:none}</style><p class=k>x</p>",
         ] {
             let (hidden, visible) = parted(&format!("a {shown} b"));
-            assert_eq!((hidden.as_str(), visible.as_str()), ("", "a x b"), "{shown}");
+            assert_eq!(
+                (hidden.as_str(), visible.as_str()),
+                ("", "a x b"),
+                "{shown}"
+            );
         }
     }
 
@@ -271,7 +280,11 @@ mod tests {
             "<div>a\n  <br>\n b</div>",
         ] {
             let seen = render(source).visible;
-            let lines: Vec<_> = seen.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+            let lines: Vec<_> = seen
+                .lines()
+                .map(str::trim)
+                .filter(|l| !l.is_empty())
+                .collect();
             assert_eq!(lines, ["a", "b"], "{source}");
         }
     }

@@ -203,7 +203,7 @@ fn without_comments(source: &str) -> String {
 #[derive(Default)]
 pub(super) struct Sheets {
     matched: HashMap<NodeId, String>,
-    /// There are more rules than are looked at.
+    /// There are rules that are not looked at, for their number or their kind.
     pub(super) too_many: bool,
 }
 
@@ -225,7 +225,10 @@ impl Sheets {
                     sheets.too_many = true;
                     return sheets;
                 }
-                if let Ok(selector) = Selector::parse(selectors) {
+                // `:has()` and its like can take for ever.
+                if selectors.contains('(') {
+                    sheets.too_many = true;
+                } else if let Ok(selector) = Selector::parse(selectors) {
                     for element in tree.select(&selector) {
                         let all = sheets.matched.entry(element.id()).or_default();
                         all.push_str(declarations);
