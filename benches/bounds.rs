@@ -1,14 +1,14 @@
 //! Time and memory that one hostile mail can take: `cargo bench --bench bounds`.
 //!
 //! Each is judged as the daemon would with the largest `max-mail-size` that
-//! can be configured, thirty-two times the default. Memory is what is held on top of the mail itself
-//! at the worst moment. It ends with an error where a bound is broken.
+//! can be configured, thirty-two times the default. Memory is what is held on
+//! top of the mail itself at the worst moment. It ends with an error where a
+//! bound is broken.
 
 #![allow(
     missing_docs,
     clippy::arithmetic_side_effects,
     clippy::cast_precision_loss,
-    clippy::exit,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a bench is no daemon"
@@ -17,6 +17,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
@@ -31,7 +32,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 const MOST_TIME: Duration = Duration::from_millis(500);
 const MOST_MEMORY: usize = 64 * 1024 * 1024;
 
-fn main() {
+fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -69,7 +70,7 @@ fn main() {
             reason(&judgement),
         );
     }
-    std::process::exit(i32::from(broken));
+    ExitCode::from(u8::from(broken))
 }
 
 fn reason(judgement: &tokenwatch::judge::Judgement) -> &'static str {

@@ -1,10 +1,12 @@
 //! `tokenwatch extract`: what the daemon would make of saved mails.
 
-use std::io::{Read, Write};
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use mail_parser::mailbox::{maildir, mbox};
+use indicatif::{ProgressBar, ProgressStyle};
+use mail_parser::mailbox::mbox;
 use serde::Serialize;
 
 use super::error::CliError;
@@ -20,8 +22,10 @@ pub(super) async fn extract(config: Config, wanted: &arguments::Extract) -> Ende
     let keys = Keys::new(&config.trust.dns_servers)?;
     let policy = policy(&config)?;
     let (mut read, mut notices) = (0_usize, 0_usize);
+    let bar = progress_bar(&wanted.files);
     for file in &wanted.files {
-        for (source, raw) in mails(file)? {
+        for mail in mails(file, policy.max_size)? {
+            let (source, raw) = mail?;
             read = read.saturating_add(1);
             let judgement = judge(&raw, &policy, &keys).await;
             let line = Line::of(source, &judgement, &config, wanted.reveal);
@@ -32,56 +36,110 @@ pub(super) async fn extract(config: Config, wanted: &arguments::Extract) -> Ende
             if is_one {
                 notices = notices.saturating_add(1);
             }
-            if wanted.json {
-                print_json(&line)?;
-            } else {
-                line.show()?;
-            }
+            bar.suspend(|| {
+                if wanted.json {
+                    print_json(&line)
+                } else {
+                    line.show()
+                }
+            })?;
+            bar.inc(u64::try_from(raw.len()).unwrap_or(u64::MAX));
         }
     }
+    bar.finish_and_clear();
     if notices == 0 {
         return Err(CliError::NoNotice(read).into());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The mails of a file, a folder or standard input, each with its name.
-fn mails(path: &Path) -> Result<Vec<(String, Vec<u8>)>, CliError> {
-    let unreadable = |source| CliError::Unreadable {
+/// A bar over the octets of all files, on a terminal.
+fn progress_bar(files: &[PathBuf]) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let size = |path: &PathBuf| path.metadata().map_or(0, |about| about.len());
+    let all = files.iter().map(|path| match maildir(path) {
+        Ok(mails) => mails.iter().map(size).sum(),
+        Err(_) => size(path),
+    });
+    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(all.sum()).with_style(style)
+}
+
+/// One mail after the other, each with its name.
+type Mails = Box<dyn Iterator<Item = Result<(String, Vec<u8>), CliError>>>;
+
+/// The mails of a file, a Maildir folder or standard input. Of a mail that is
+/// larger than `max_size` no more is read than shows that it is.
+fn mails(path: &Path, max_size: usize) -> Result<Mails, CliError> {
+    if path.is_dir() {
+        let files = maildir(path).map_err(|source| unreadable(path, source))?;
+        return Ok(Box::new(files.into_iter().map(move |file| {
+            let name = file.display().to_string();
+            let opened = File::open(&file).and_then(|opened| whole(opened, max_size));
+            opened
+                .map(|mail| (name, mail))
+                .map_err(|source| unreadable(&file, source))
+        })));
+    }
+    let path = path.to_owned();
+    let name = path.display().to_string();
+    let mut reader: Box<dyn BufRead> = if name == "-" {
+        Box::new(BufReader::new(std::io::stdin()))
+    } else {
+        let file = File::open(&path).map_err(|source| unreadable(&path, source))?;
+        Box::new(BufReader::new(file))
+    };
+    let begin = reader
+        .fill_buf()
+        .map_err(|source| unreadable(&path, source))?;
+    if begin.starts_with(b"From ") {
+        let mails = mbox::MessageIterator::new(reader).enumerate();
+        return Ok(Box::new(mails.map(move |(n, mail)| {
+            let source = format!("{name}#{}", n.saturating_add(1));
+            mail.map(|mail| (source, mail.unwrap_contents()))
+                .map_err(|source| unreadable(&path, source))
+        })));
+    }
+    let mail = whole(reader, max_size).map_err(|source| unreadable(&path, source))?;
+    Ok(Box::new(std::iter::once(Ok((name, mail)))))
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> CliError {
+    CliError::Unreadable {
         path: path.to_owned(),
         source,
-    };
-    let name = path.display().to_string();
-    if path.is_dir() {
-        let folder = maildir::MessageIterator::new(path).map_err(unreadable)?;
-        return folder
-            .map(|message| {
-                let message = message.map_err(unreadable)?;
-                let source = message.path().display().to_string();
-                Ok((source, message.unwrap_contents()))
-            })
-            .collect();
     }
-    let mut bytes = Vec::new();
-    if name == "-" {
-        std::io::stdin().read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
+}
+
+/// The files of a Maildir folder, in the order of their names.
+fn maildir(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for part in ["cur", "new"] {
+        let part = folder.join(part);
+        if !part.is_dir() {
+            return Err(std::io::Error::other(
+                "a Maildir has folders `cur` and `new`",
+            ));
+        }
+        for entry in std::fs::read_dir(part)? {
+            files.push(entry?.path());
+        }
     }
-    .map_err(unreadable)?;
-    if !bytes.starts_with(b"From ") {
-        return Ok(vec![(name, bytes)]);
-    }
-    mbox::MessageIterator::new(bytes.as_slice())
-        .enumerate()
-        .map(|(n, message)| {
-            // The iterator's error says no more than that.
-            let message =
-                message.map_err(|_| unreadable(std::io::Error::other("this is no mbox")))?;
-            let source = format!("{name}#{}", n.saturating_add(1));
-            Ok((source, message.unwrap_contents()))
-        })
-        .collect()
+    files.retain(|file| file.is_file());
+    files.sort();
+    Ok(files)
+}
+
+fn whole(reader: impl Read, max_size: usize) -> std::io::Result<Vec<u8>> {
+    let enough = u64::try_from(max_size)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    let mut mail = Vec::new();
+    reader.take(enough).read_to_end(&mut mail)?;
+    Ok(mail)
 }
 
 /// What is said of one mail.
@@ -99,6 +157,9 @@ struct Line {
     detail: Option<String>,
     message_id: Option<String>,
     date: Option<String>,
+    /// What is worth knowing beside the verdict, for a person.
+    #[serde(skip)]
+    note: Option<String>,
 }
 
 impl Line {
@@ -115,6 +176,7 @@ impl Line {
             detail: None,
             message_id: envelope.message_id.clone(),
             date: envelope.date.map(|date| date.to_string()),
+            note: None,
         };
         match &judgement.finding {
             Finding::NotANotice(why) => {
@@ -129,6 +191,9 @@ impl Line {
                 line.outcome = "notice";
                 line.username = Some(notice.username.to_string());
                 line.token = Some(shown(&notice.token, reveal));
+                line.note = notice
+                    .unusual_length()
+                    .map(|length| format!("the token has {length} characters; 24 or 25 are usual"));
                 line.verdict = Some(verdict.word());
                 line.reason = verdict.code();
                 line.detail = Some(verdict.to_string());
@@ -166,6 +231,7 @@ impl Line {
             ("", self.detail.as_deref()),
             ("mail", self.message_id.as_deref()),
             ("date", self.date.as_deref()),
+            ("note", self.note.as_deref()),
         ];
         for (name, value) in rows {
             if let Some(value) = value {

@@ -11,7 +11,7 @@ use super::worker::{Content, Handle, Outcome, Report};
 use super::{DaemonError, InboxError, policy};
 use crate::config::{self, Config, Tls};
 use crate::journal::{Cursor, Place};
-use crate::judge::{Policy, judge};
+use crate::judge::{Finding, Policy, judge};
 use crate::mailbox::{Found, Look, Roots, Security, Server, Session, Step, Wanted};
 use crate::notice;
 use crate::sender::Keys;
@@ -163,13 +163,26 @@ impl Tools {
             Some(raw) => AssertUnwindSafe(judge(raw, &self.policy, &self.keys))
                 .catch_unwind()
                 .await
-                .map_or(Content::Unreadable, Content::Judged),
+                .map_or(Content::Unreadable, |judgement| {
+                    Content::Judged(Box::new(judgement))
+                }),
             None => Content::TooLarge {
                 announced: head
                     .fields
                     .is_some_and(|fields| notice::worth_reading(&fields, &[])),
             },
         };
+        if let Content::Judged(judgement) = &content
+            && let Finding::Notice(notice, _) = &judgement.finding
+            && let Some(length) = notice.unusual_length()
+        {
+            tracing::info!(
+                event = "notice.length",
+                uid = head.uid,
+                length,
+                "the token is shorter or longer than the usual 24 or 25 characters"
+            );
+        }
         target.report(head.uid, received, content)
     }
 

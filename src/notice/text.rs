@@ -24,11 +24,8 @@ pub(super) fn normalise(text: &str) -> String {
         out.push_str(run);
         let mut chars = behind.chars();
         match chars.next() {
-            Some('\r') => {
-                if !chars.as_str().starts_with('\n') {
-                    out.push('\n');
-                }
-            }
+            Some('\r') if chars.as_str().starts_with('\n') => {}
+            Some('\r') => out.push('\n'),
             Some(
                 '\t' | '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}',
             ) => out.push(' '),

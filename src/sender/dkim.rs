@@ -143,15 +143,16 @@ fn verdict(outputs: &[DkimOutput<'_>], keys: &Keys) -> Option<Verdict> {
 
 /// What a verification failed over, for a person.
 pub(super) fn why(error: &Error) -> String {
-    match error {
-        Error::Dkim(DkimError::FailedBodyHashMatch) | Error::Arc(ArcError::FailedBodyHashMatch) => {
-            "the body was changed after it was made".to_owned()
-        }
-        Error::Dns(DnsError::RecordNotFound(_)) => "there is no such key in the DNS".to_owned(),
-        Error::Crypto(_) => format!(
-            "a signed header field was changed, or the key is another or too weak ({error})"
-        ),
-        error => error.to_string(),
+    if let Error::Dkim(DkimError::FailedBodyHashMatch) | Error::Arc(ArcError::FailedBodyHashMatch) =
+        error
+    {
+        "the body was changed after it was made".to_owned()
+    } else if let Error::Dns(DnsError::RecordNotFound(_)) = error {
+        "there is no such key in the DNS".to_owned()
+    } else if let Error::Crypto(_) = error {
+        format!("a signed header field was changed, or the key is another or too weak ({error})")
+    } else {
+        error.to_string()
     }
 }
 

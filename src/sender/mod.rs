@@ -50,6 +50,7 @@ impl Policy {
     /// What is asked of a mail that is attached to another one. Who attached it
     /// could have written every field of it, so its own signature is all that
     /// counts.
+    #[must_use]
     pub fn of_attached(&self) -> Self {
         Self {
             receiver: false,

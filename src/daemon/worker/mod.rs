@@ -66,7 +66,7 @@ pub struct Report {
 /// What is to be thought of a mail.
 pub enum Content {
     /// It was fetched and judged.
-    Judged(Judgement),
+    Judged(Box<Judgement>),
     /// Reading it went wrong.
     Unreadable,
     /// The server does not hand it out.

@@ -28,6 +28,10 @@ const OFF_SCREEN: f32 = 500.0;
 
 /// How the text in an element appears; what is inherited comes from its parent.
 #[derive(Clone, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "properties of CSS, each inherited in its own way"
+)]
 pub(super) struct Look {
     /// Nothing inside can be seen, whatever it says of itself.
     gone: bool,
