@@ -41,12 +41,15 @@ fn an_unknown_key_is_refused_by_name_with_the_nearest_one() {
 #[test]
 fn every_key_is_known() {
     let all = "state-dir='/s'\n[vault]\nbackend='file'\npath='v'\nkey='file:k'\nservice='e'\n\
-        [trust]\nsenders=['a@b.c']\naccept=['dkim']\nreceivers=['x']\ndns-servers=['127.0.0.1:5353','::1']\nundecided-for='1h'\n\
+        [trust]\nsenders=['a@b.c']\naccept=['dkim']\nreceivers=['x']\narc-sealers=['A.example']\ndns-servers=['127.0.0.1:5353','::1']\nundecided-for='1h'\n\
+        [[wording]]\nsubject='s'\nusername='u'\ntoken='t'\n\
         [[mailbox]]\nname='n'\nhost='localhost'\nport=1\ntls='none'\nca-file='c'\nuser='u'\nauth='password'\n\
         password='command:pass show x'\nfolders=['A','B']\nsince='2026-01-01'\nidle-renew='4m'\npoll='30s'\nmax-mail-size=65536\n\
         [[account]]\nusername='a@b.c'\npassword='credential:x'\nverify='off'\nlogin-url='https://x'\n";
     let config = load(all).unwrap();
     assert_eq!(config.trust.dns_servers.len(), 2);
+    assert_eq!(config.trust.arc_sealers, ["a.example"]);
+    assert_eq!(config.wordings[0].username, "u");
     let count = all.matches('=').count();
     assert_eq!(
         count,
@@ -74,6 +77,8 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
         mailbox("[[sink]]\nkind='file'"),
         mailbox("[trust]\naccept=['spf']"),
         mailbox("[trust]\naccept=['receiver']"),
+        mailbox("[trust]\naccept=['arc']"),
+        mailbox("[trust]\narc-sealers=['a b.example']"),
         mailbox("[trust]\nsenders=[]"),
         mailbox("[vault]\nbackend='keyutils'"),
         mailbox("[vault]\nkey='passphrase'"),

@@ -9,6 +9,8 @@ use tokenwatch::judge::{Finding, Judgement, Policy, judge};
 use tokenwatch::notice::{NotANotice, Wording, Wordings};
 use tokenwatch::sender::{self, Keys};
 
+use crate::process::Machine;
+use crate::support::bombs;
 use crate::support::dns::Dns;
 
 /// What stands beside a mail.
@@ -188,4 +190,64 @@ async fn every_mail_is_judged_as_it_is_written_beside_it() {
         wrong.len(),
         wrong.join("\n")
     );
+}
+
+/// The same through the real binary: all files at once, each a line.
+#[tokio::test(flavor = "multi_thread")]
+async fn extract_says_what_the_judge_says() {
+    let dns = dns();
+    let machine = Machine::new("");
+    machine.configure(&format!(
+        "state-dir = \"STATE\"\n[trust]\nreceivers = [\"mx.example.com\"]\n\
+         arc-sealers = [\"forwarder.example\", \"lists.example\"]\ndns-servers = [\"{}\"]\n\
+         [[wording]]\nsubject = \"Ihr neuer Salesforce-Sicherheitstoken\"\n\
+         username = \"Benutzername\"\ntoken = \"Sicherheitstoken\"\n",
+        dns.address()
+    ));
+    let mails = mails();
+    let path = |name: &String| folder().join(name).display().to_string();
+    let files: Vec<String> = mails.keys().map(path).collect();
+    let mut arguments = vec!["extract", "--json", "--reveal"];
+    arguments.extend(files.iter().map(String::as_str));
+    let printed = machine.ok(&arguments);
+    assert_eq!(printed.lines().count(), mails.len());
+    for (line, (name, (_, expected))) in printed.lines().zip(&mails) {
+        let said: Said = serde_json::from_str(line).unwrap();
+        assert!(expected.allows(&said), "{name}: {line}");
+        assert!(said.detail.is_some(), "{name}: {line}");
+    }
+}
+
+/// Memory is bounded whatever is in a file: the process may have the bound and
+/// what it takes without any mail, and no more.
+#[test]
+fn extract_has_enough_memory_for_any_mail() {
+    let machine = Machine::new("");
+    machine.configure(&format!(
+        "state-dir = \"STATE\"\n[trust]\naccept = [\"receiver\"]\nreceivers = [\"mx.example.com\"]\n\
+         [[mailbox]]\nname = \"ops\"\nhost = \"localhost\"\nuser = \"u\"\nmax-mail-size = {}\n",
+        bombs::LARGEST
+    ));
+    let named = [
+        "a mail of 25 MB",
+        "20,000 multiparts deep",
+        "a line of 5 MB",
+        "100,000 header fields",
+        "150,000 mails in mails, in base64",
+        "1,000 tags that mend each other",
+    ];
+    let all = bombs::all();
+    for name in named {
+        let (_, mail) = all.iter().find(|(known, _)| *known == name).unwrap();
+        let file = machine.folder.path().join("bomb.eml");
+        std::fs::write(&file, mail).unwrap();
+        let ended = machine.run_within(96 * 1024, &["extract", "--json", file.to_str().unwrap()]);
+        assert!(
+            matches!(ended.code, 0 | 65),
+            "{name}: {} {}",
+            ended.code,
+            ended.stderr
+        );
+        assert_eq!(ended.stdout.lines().count(), 1, "{name}");
+    }
 }

@@ -30,6 +30,7 @@ mod dovecot;
 mod faults;
 mod house;
 mod killed;
+mod properties;
 mod senders;
 mod shipped;
 #[cfg(feature = "system-tests")]

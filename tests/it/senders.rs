@@ -119,7 +119,7 @@ async fn what_is_not_signed_by_salesforce_is_held() {
             world
                 .signer
                 .sign(&mail, "salesforce.com", "sf", &["To", "Subject"]),
-            "sender-not-proved",
+            "dkim-failed",
         ),
     ] {
         assert_eq!(world.extract(&forged), ("untrusted".into(), reason.into()));

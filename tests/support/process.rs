@@ -95,6 +95,20 @@ impl Machine {
         Ended::of(child.wait_with_output().unwrap())
     }
 
+    /// Runs a command that may have no more than `kib` of data in memory.
+    pub(crate) fn run_within(&self, kib: usize, arguments: &[&str]) -> Ended {
+        let inner = self.command(arguments);
+        let output = Command::new("/bin/sh")
+            .args(["-c", &format!("ulimit -d {kib}; exec \"$@\""), "sh"])
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .output()
+            .unwrap();
+        Ended::of(output)
+    }
+
     /// Runs a command that must succeed: what it prints.
     pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let ended = self.run(arguments);
