@@ -1,7 +1,6 @@
 //! What the fuzz targets have in common: the world of the corpus in
 //! `tests/eml`, and what must be true of every input.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -14,11 +13,12 @@ use tokio::runtime::{Builder, Runtime};
 #[allow(dead_code, reason = "the tests use more of it")]
 mod dns;
 
-/// Keys of the corpus, a runtime, and the tokens that were truly signed.
+/// Keys of the corpus, a runtime, and the mails that were truly signed.
 pub struct World {
     runtime: Runtime,
     keys: Keys,
-    signed: HashSet<String>,
+    mails: Vec<Vec<u8>>,
+    signed: Vec<(String, String)>,
 }
 
 pub static WORLD: LazyLock<World> = LazyLock::new(World::new);
@@ -39,7 +39,8 @@ impl World {
         Self {
             runtime,
             keys,
-            signed: tokens(&folder),
+            mails: all(&folder, "eml"),
+            signed: pairs(&folder),
         }
     }
 
@@ -47,21 +48,29 @@ impl World {
         self.runtime.block_on(judge(raw, policy, &self.keys))
     }
 
-    /// A mail that is trusted for its signature holds a token that was signed:
-    /// nobody here has a key to sign another one with.
+    /// A mail that is trusted for its signature holds what was signed: nobody
+    /// here has a key to sign anything else with, or to join one mail's
+    /// username with the token of another.
     pub fn trusts_only_what_was_signed(&self, judgement: &Judgement) {
-        if let Finding::Notice(notice, Verdict::Trusted(proof)) = &judgement.finding {
-            let token = notice.token.expose();
-            assert!(
-                self.signed.contains(token),
-                "{token} is trusted by {proof:?} and was never signed"
-            );
-        }
+        let Finding::Notice(notice, Verdict::Trusted(proof)) = &judgement.finding else {
+            return;
+        };
+        let (username, token) = (notice.username.as_str(), notice.token.expose());
+        let is_expected = self.signed.iter().any(|(u, t)| u == username && t == token);
+        // Mails that are held have no token beside them; theirs stand in them.
+        let stand_together = |mail: &Vec<u8>| {
+            let mail = String::from_utf8_lossy(mail);
+            mail.contains(username) && mail.contains(token)
+        };
+        assert!(
+            is_expected || self.mails.iter().any(stand_together),
+            "{username} {token}: trusted by {proof:?} and never signed"
+        );
     }
 }
 
-/// The tokens of all mails of the corpus that are trusted.
-fn tokens(folder: &Path) -> HashSet<String> {
+/// Every file of the corpus with this ending.
+fn all(folder: &Path, ending: &str) -> Vec<Vec<u8>> {
     let list = |folder: &Path| -> Vec<PathBuf> {
         std::fs::read_dir(folder)
             .unwrap()
@@ -72,11 +81,21 @@ fn tokens(folder: &Path) -> HashSet<String> {
         .iter()
         .filter(|path| path.is_dir())
         .flat_map(|kind| list(kind))
-        .filter(|path| path.extension().is_some_and(|end| end == "json"))
-        .map(|path| -> serde_json::Value {
-            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-        })
-        .filter_map(|expected| Some(expected["token"].as_str()?.to_owned()))
+        .filter(|path| path.extension().is_some_and(|end| end == ending))
+        .map(|path| std::fs::read(path).unwrap())
+        .collect()
+}
+
+/// The usernames and tokens that are expected.
+fn pairs(folder: &Path) -> Vec<(String, String)> {
+    let pair = |expected: &serde_json::Value| {
+        let text = |key: &str| Some(expected[key].as_str()?.to_owned());
+        Some((text("username")?, text("token")?))
+    };
+    all(folder, "json")
+        .iter()
+        .map(|file| serde_json::from_slice(file).unwrap())
+        .filter_map(|expected| pair(&expected))
         .collect()
 }
 

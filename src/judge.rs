@@ -70,7 +70,8 @@ pub async fn judge(raw: &[u8], policy: &Policy, keys: &Keys) -> Judgement {
     {
         return too_large(begin);
     }
-    let mail = Mail::parse(raw, &policy.wordings);
+    let sent = notice::as_sent(raw);
+    let mail = Mail::parse(&sent, &policy.wordings);
     let mut envelope = mail.envelope();
     let finding = match notice::read(&mail, &policy.wordings) {
         Ok(reading) => {

@@ -158,18 +158,20 @@ pub(super) fn is_reply_or_forward(subject: &str) -> bool {
     )
 }
 
-/// Whether a field that may stand once stands in the mail more than once.
+/// Whether a field that may stand once stands in the mail more than once, or
+/// not by its exact name.
 ///
 /// mail-parser 0.11.9 lets the last one win, other programs the first: such a
 /// mail shows different things to different readers (RFC 5322, section 3.6 and
 /// RFC 2045 allow each once). It also takes `Date :` and `Da te:` for `Date`,
-/// while a signature covers the field that is written right, so a second one
-/// would stand outside of it.
-pub(super) fn has_duplicate_headers(mail: &Message<'_>) -> bool {
-    const ONCE: [HeaderName<'static>; 5] = [
+/// while a signature covers the field that is written right, so one that is
+/// not would stand outside of every signature.
+pub(super) fn has_ambiguous_headers(raw: &[u8], mail: &Message<'_>) -> bool {
+    const ONCE: [HeaderName<'static>; 6] = [
         HeaderName::From,
         HeaderName::Subject,
         HeaderName::Date,
+        HeaderName::MimeVersion,
         HeaderName::ContentType,
         HeaderName::ContentTransferEncoding,
     ];
@@ -177,9 +179,31 @@ pub(super) fn has_duplicate_headers(mail: &Message<'_>) -> bool {
         let same = part.headers.iter().filter(|field| field.name == *wanted);
         same.count() > 1
     };
+    let is_misspelt = |field: &mail_parser::Header<'_>| {
+        let name = raw.get(field.offset_field as usize..field.offset_start as usize);
+        let exact = name
+            .and_then(|name| name.strip_suffix(b":"))
+            .is_some_and(|name| name.eq_ignore_ascii_case(field.name.as_str().as_bytes()));
+        ONCE.contains(&field.name) && !exact
+    };
     mail.parts
         .iter()
         .any(|part| ONCE.iter().any(|wanted| stands_twice(part, wanted)))
+        || mail.headers().iter().any(is_misspelt)
+}
+
+/// Whether a CR stands without its LF. For a signature it is not there (RFC
+/// 6376 knows CRLF only, and mail-auth 0.13.3 skips it), and for a reader it is a
+/// line end, so a signed line could be cut with it.
+pub(super) fn has_bare_cr(raw: &[u8]) -> bool {
+    let mut rest = raw;
+    while let Some(at) = rest.iter().position(|b| *b == b'\r') {
+        rest = rest.get(at.saturating_add(1)..).unwrap_or_default();
+        if rest.first() != Some(&b'\n') {
+            return true;
+        }
+    }
+    false
 }
 
 pub(super) fn renditions(mail: &Message<'_>) -> Renditions {

@@ -21,6 +21,7 @@ mod text;
 mod wording;
 mod wordings;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -153,7 +154,7 @@ pub enum Doubt {
     TooLarge,
     /// More than one notice is attached.
     SeveralMails,
-    /// A header that must stand once stands twice.
+    /// A header that must stand once stands twice, or is misspelt.
     DuplicateHeader,
     /// The labels are there, and a value is missing or has an impossible shape.
     Malformed,
@@ -211,7 +212,9 @@ impl fmt::Display for NotANotice {
                 Doubt::TooComplex => "it is too complex to be read with certainty",
                 Doubt::TooLarge => "it is larger than any token mail, and was not read",
                 Doubt::SeveralMails => "more than one token mail is attached to it",
-                Doubt::DuplicateHeader => "a header that may stand once stands in it twice",
+                Doubt::DuplicateHeader => {
+                    "a header that may stand once stands in it twice or misspelt"
+                }
                 Doubt::Malformed => "username or token is missing or has an impossible shape",
                 Doubt::Unreadable => {
                     "the subject is that of a token mail, but username and token were not found"
@@ -299,6 +302,7 @@ pub fn read(mail: &Mail<'_>, wordings: &Wordings) -> Result<Reading, NotANotice>
     };
     let mut found: Option<Result<Reading, NotANotice>> = None;
     for inner in mime::attached_mails(parsed, mail.raw).take(MAX_ATTACHED) {
+        let inner = as_sent(&inner).into_owned();
         let read = match read_itself(&Mail::parse(&inner, wordings), wordings) {
             Ok(notice) => Ok(Reading {
                 notice,
@@ -343,7 +347,7 @@ fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotic
         .iter()
         .map(|rendition| wording::find(rendition, announced, wordings))
         .collect();
-    let flaw = || flaw(parsed, &seen, wordings);
+    let flaw = || flaw(mail.raw, parsed, &seen, wordings);
     match agree(&found) {
         Ok(notice) => {
             let other =
@@ -367,14 +371,15 @@ fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotic
 
 /// What keeps a mail that looks like a notice from being relied on.
 fn flaw(
+    raw: &[u8],
     parsed: &mail_parser::Message<'_>,
     seen: &mime::Renditions,
     wordings: &Wordings,
 ) -> Option<Doubt> {
     let any = |what: &dyn Fn(&mime::Rendition) -> bool| seen.shown.iter().any(what);
-    if mime::has_duplicate_headers(parsed) {
+    if mime::has_ambiguous_headers(raw, parsed) {
         Some(Doubt::DuplicateHeader)
-    } else if seen.broken {
+    } else if seen.broken || mime::has_bare_cr(raw) {
         Some(Doubt::BrokenEncoding)
     } else if seen.too_complex {
         Some(Doubt::TooComplex)
@@ -406,6 +411,30 @@ pub fn worth_reading(headers: &[u8], senders: &[String]) -> bool {
             .iter()
             .any(|sender| value.contains(&sender.to_ascii_lowercase()))
     })
+}
+
+/// A mail with the line ends that it had on its way: CRLF (RFC 5322, section
+/// 2.3). A saved mail may have LF, and some mails have both. Who reads a mail
+/// and who verifies its signature must see the same lines, so this is done once
+/// and before either.
+pub fn as_sent(raw: &[u8]) -> Cow<'_, [u8]> {
+    let is_bare = |(at, byte): (usize, &u8)| {
+        *byte == b'\n' && at.checked_sub(1).and_then(|at| raw.get(at)) != Some(&b'\r')
+    };
+    if !raw.iter().enumerate().any(is_bare) {
+        return raw.into();
+    }
+    let mut sent = Vec::with_capacity(raw.len().saturating_add(raw.len() / 16));
+    for line in raw.split_inclusive(|b| *b == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(text) => {
+                sent.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
+                sent.extend_from_slice(b"\r\n");
+            }
+            None => sent.extend_from_slice(line),
+        }
+    }
+    sent.into()
 }
 
 /// What the headers of a mail say, which need not be whole.

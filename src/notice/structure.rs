@@ -25,9 +25,12 @@ const MAX_MULTIPARTS: usize = 32;
 /// How many lines may begin as a border between parts does.
 const MAX_BORDERS: usize = 2000;
 
-/// The types that mail-parser would go into, and the letter that keeps it out.
+/// The types that mail-parser would go into.
 const NESTED: [&[u8]; 3] = [b"rfc822", b"global", b"digest"];
-const SPOILED: u8 = b'_';
+
+/// What a spoiled string has in the place of a letter: it is in no username
+/// and in no token, so where text was spoiled by mistake nothing is read.
+const SPOILED: u8 = 0x01;
 
 /// The headers alone.
 pub(super) fn head(raw: &[u8]) -> Option<Message<'_>> {
@@ -140,7 +143,7 @@ fn dashes(bytes: &[u8]) -> impl Iterator<Item = usize> {
         .map(|(at, _)| at)
 }
 
-/// `…/rfc822` becomes `…/rfc82_`, wherever mail-parser would take it for the
+/// A letter of `…/rfc822` goes, wherever mail-parser would take it for the
 /// subtype of a part. `false` where there are more lines that look like borders
 /// between parts than are looked at.
 fn spoil_nested(bytes: &mut Cow<'_, [u8]>) -> bool {
@@ -169,7 +172,7 @@ fn spoil_nested(bytes: &mut Cow<'_, [u8]>) -> bool {
                 .is_some_and(|word| word.eq_ignore_ascii_case(nested));
             let ends = word
                 .get(nested.len())
-                .is_none_or(|next| !next.is_ascii_alphanumeric());
+                .is_none_or(|next| next.is_ascii_whitespace() || b";(\"\\".contains(next));
             if is_it && ends {
                 spots.push(at.saturating_add(skipped).saturating_add(nested.len()));
             }
@@ -213,7 +216,7 @@ pub(super) fn attached_mails<'m>(
     mail.parts.iter().enumerate().filter_map(move |(id, part)| {
         let is_mail = match part.content_type() {
             Some(ct) => {
-                ct.ctype() == "message" && matches!(ct.subtype(), Some("rfc82_" | "globa_"))
+                ct.ctype() == "message" && matches!(ct.subtype(), Some("rfc82\u{1}" | "globa\u{1}"))
             }
             // What a digest holds is mails, where nothing else is said (RFC 2046,
             // section 5.1.5).
@@ -243,7 +246,7 @@ pub(super) fn inside_digests(mail: &Message<'_>) -> Vec<u32> {
     for (id, part) in mail.parts.iter().enumerate() {
         let is_digest = part
             .content_type()
-            .is_some_and(|ct| ct.subtype() == Some("diges_"));
+            .is_some_and(|ct| ct.subtype() == Some("diges\u{1}"));
         let is_inside = u32::try_from(id).is_ok_and(|id| inside.contains(&id));
         if let PartType::Multipart(children) = &part.body
             && (is_digest || is_inside)
@@ -321,7 +324,7 @@ mod tests {
         assert_eq!(
             bodies(mail),
             [
-                "one _-b two\n_-bc\nthree _-b--".to_owned(),
+                "one \u{1}-b two\n\u{1}-bc\nthree \u{1}-b--".to_owned(),
                 "four".to_owned()
             ]
         );

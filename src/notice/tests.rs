@@ -61,10 +61,13 @@ fn a_token_that_was_cut_is_not_read() {
         "Efdli7MO6ISYJj5Jy3tS Dc5",
         "Efdli7MO6ISYJj5Jy3tS\u{a0}Dc5",
         "Efdli7MO6ISYJj5Jy3tS\r\nDc5",
-        "Efdli7MO6ISYJj5Jy3tS\rDc5",
     ] {
         let mail = MAIL.replace("Efdli7MO6ISYJj5Jy3tSDc5", cut);
         assert_eq!(outcome(&mail), "malformed", "{cut:?}");
+    }
+    for cut in ["Efdli7MO6ISYJj5Jy3tS\rDc5", "Efdli7MO6ISYJj5Jy3tS\r\rDc5"] {
+        let mail = MAIL.replace("Efdli7MO6ISYJj5Jy3tSDc5", cut);
+        assert_eq!(outcome(&mail), "broken-encoding", "{cut:?}");
     }
     // Base64 that ends within a group, the token at the very end.
     let body = "VXNlcm5hbWU6IGFAYi5jbwpTZWN1cml0eSB0b2tlbjogRWZkbGk3TU82SVNZSmo1Snkz\r\ndFNEYzV4eQ";
@@ -78,6 +81,27 @@ fn a_token_that_was_cut_is_not_read() {
     );
     for whole in [mail.clone(), format!("{mail}==")] {
         assert_eq!(outcome(&whole), "a@b.co Efdli7MO6ISYJj5Jy3tSDc5xy");
+    }
+}
+
+/// A signature knows no bare CR, and a reader sees a line end.
+#[test]
+fn a_bare_cr_cuts_no_line() {
+    let cut = MAIL.replace("mariana@idalko.com", "mariana@idalko.com\r.attacker");
+    assert_eq!(outcome(&cut), "broken-encoding");
+}
+
+#[test]
+fn line_ends_are_made_as_they_were_sent() {
+    for (saved, sent) in [
+        ("a\nb\n", "a\r\nb\r\n"),
+        ("a\r\nb\nc", "a\r\nb\r\nc"),
+        ("a\r\n", "a\r\n"),
+        ("a\r\r\nb\n", "a\r\r\nb\r\n"),
+        ("a\rb", "a\rb"),
+        ("", ""),
+    ] {
+        assert_eq!(as_sent(saved.as_bytes()), sent.as_bytes(), "{saved:?}");
     }
 }
 

@@ -257,6 +257,9 @@ fn labelled_lines(text: &str) -> Vec<Labelled> {
 }
 
 fn address(value: &str) -> Option<&str> {
+    if value.chars().any(char::is_control) {
+        return None;
+    }
     ADDRESS
         .captures(value)
         .and_then(|found| found.get(1))

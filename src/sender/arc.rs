@@ -63,13 +63,15 @@ pub(super) async fn verify(
     let resolver = keys.resolver();
     let Ok(output) = tokio::time::timeout(DEADLINE, resolver.verify_arc(parameters)).await else {
         keys.renew();
-        return Some(dkim::undecided("no answer in time"));
+        return Some(dkim::undecided("the DNS gave no key of a seal in time"));
     };
     match output.result() {
         DkimResult::Pass => {}
         DkimResult::TempError(error) => {
             keys.renew();
-            return Some(dkim::undecided(&error.to_string()));
+            return Some(dkim::undecided(&format!(
+                "a key of a seal could not be looked up: {error}"
+            )));
         }
         DkimResult::Fail(error) | DkimResult::Neutral(error) | DkimResult::PermError(error) => {
             return failed(&dkim::why(error));
@@ -85,7 +87,7 @@ pub(super) async fn verify(
             None => {}
             Some(Objection::Says(why)) => return failed(&format!("of {domain}: {why}")),
             Some(Objection::NotAtHand) => {
-                return Some(dkim::undecided("a key was forgotten meanwhile"));
+                return Some(dkim::undecided("a key of a seal was let go meanwhile"));
             }
         }
     }

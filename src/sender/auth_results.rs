@@ -29,24 +29,37 @@ pub(super) fn ask(
     receivers: &[String],
     domain: &str,
 ) -> Option<Word> {
-    for header in mail.headers() {
-        if !header
+    let fields = mail.headers().iter().filter(|field| {
+        field
             .name
             .as_str()
             .eq_ignore_ascii_case("Authentication-Results")
-        {
-            continue;
-        }
-        let value = raw.get(header.offset_start as usize..header.offset_end as usize)?;
-        let results = parse(std::str::from_utf8(value).ok()?)?;
-        if receivers
-            .iter()
-            .any(|ours| ours.eq_ignore_ascii_case(&results.authserv_id))
-        {
-            return Some(results.word(domain));
+    });
+    let mut ours: Option<Results> = None;
+    for field in fields {
+        let value = raw.get(field.offset_start as usize..field.offset_end as usize);
+        let results = value
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .and_then(parse);
+        match (results, &mut ours) {
+            (None, None) => return None,
+            (Some(results), None) => {
+                let is_ours = |id: &String| id.eq_ignore_ascii_case(&results.authserv_id);
+                if receivers.iter().any(is_ours) {
+                    ours = Some(results);
+                }
+            }
+            // Some receivers write a field for each method. What stands below may
+            // be somebody else's in our name, so it can only take away.
+            (Some(older), Some(newest)) => {
+                if older.authserv_id.eq_ignore_ascii_case(&newest.authserv_id) {
+                    newest.below.extend(older.methods);
+                }
+            }
+            (None, Some(_)) => {}
         }
     }
-    None
+    ours.map(|results| results.word(domain))
 }
 
 /// Whether an `ARC-Authentication-Results` field (RFC 8617, section 4.1.1)
@@ -64,6 +77,8 @@ pub(super) fn sealed_pass(value: &str, domain: &str) -> bool {
 struct Results {
     authserv_id: String,
     methods: Vec<Method>,
+    /// What older fields of the same server say.
+    below: Vec<Method>,
 }
 
 /// `method=result` and the properties behind it, names in lower case.
@@ -94,20 +109,31 @@ impl Results {
     }
 
     fn dkim_passes(&self, domain: &str) -> bool {
+        // `dkim=none` beside a pass: a field in which a stranger has written.
+        let none = |method: &Method| method.name == "dkim" && method.result == "none";
         !self.dmarc_failed()
-            && self.methods.iter().any(|method| {
-                method.says_pass("dkim")
-                    && method.domains(&["header.d", "header.i"], domain, aligned)
-            })
+            && !self.methods.iter().any(none)
+            && self
+                .methods
+                .iter()
+                .any(|method| method.is_dkim_pass(domain))
     }
 
     /// DMARC also passes by SPF, which every customer of Salesforce's can
     /// bring about. So it counts by itself only where the receiver says
-    /// nothing of what it rests on.
+    /// nothing of what it rests on, or says in a field below that it was DKIM.
     fn dmarc_passes(&self, domain: &str) -> bool {
-        let rests_on = |method: &Method| method.name == "dkim" || method.name == "spf";
+        let rests_on = |method: &&Method| method.name == "dkim" || method.name == "spf";
+        let (dkim, spf): (Vec<_>, Vec<_>) = self
+            .below
+            .iter()
+            .filter(rests_on)
+            .partition(|method| method.name == "dkim");
+        let by_dkim = dkim.iter().all(|method| method.is_dkim_pass(domain));
         !self.dmarc_failed()
-            && !self.methods.iter().any(rests_on)
+            && !self.methods.iter().any(|method| rests_on(&method))
+            && by_dkim
+            && (spf.is_empty() || !dkim.is_empty())
             && self.methods.iter().any(|method| {
                 method.says_pass("dmarc")
                     && method.domains(&["header.from"], domain, str::eq_ignore_ascii_case)
@@ -134,6 +160,10 @@ impl Results {
 }
 
 impl Method {
+    fn is_dkim_pass(&self, domain: &str) -> bool {
+        self.says_pass("dkim") && self.domains(&["header.d", "header.i"], domain, aligned)
+    }
+
     fn says_pass(&self, name: &str) -> bool {
         self.name == name && self.result == "pass"
     }
@@ -175,6 +205,7 @@ fn parse(value: &str) -> Option<Results> {
     Some(Results {
         authserv_id,
         methods,
+        below: Vec::new(),
     })
 }
 
@@ -296,6 +327,7 @@ mod tests {
             "mx.example.com; dmarc=pass header.from=evil.example",
             "mx.example.com; dkim=fail header.d=salesforce.com; spf=pass smtp.mailfrom=x@bnc.salesforce.com; dmarc=pass header.from=salesforce.com",
             "mx.example.com; dkim=none; dmarc=pass header.from=salesforce.com",
+            "mx.example.com; spf=pass smtp.mailfrom=a;dkim=pass header.d=salesforce.com @evil.example; dkim=none",
             "mx.example.com; spf=pass smtp.mailfrom=x@bnc.salesforce.com; dmarc=pass header.from=salesforce.com",
         ] {
             assert_eq!(passes(value), Some(false), "{value}");
@@ -336,6 +368,14 @@ mod tests {
         assert_eq!(newest(&[pass, fail]), Some(true));
         assert_eq!(newest(&[foreign]), None);
         assert_eq!(newest(&[foreign, pass]), Some(true));
+        // A field for each method: what is below can only take away.
+        let dmarc = "mx.example.com; dmarc=pass header.from=salesforce.com";
+        let spf = "mx.example.com; spf=pass smtp.mailfrom=x@bnc.salesforce.com";
+        assert_eq!(newest(&[dmarc, spf]), Some(false));
+        assert_eq!(newest(&[dmarc, fail]), Some(false));
+        assert_eq!(newest(&[dmarc, pass, fail]), Some(false));
+        assert_eq!(newest(&[dmarc, pass, spf]), Some(true));
+        assert_eq!(newest(&[spf, pass]), Some(false));
         // What cannot be read may be ours, with the attacker's words in it.
         for strange in [
             "mx.example.com; spf=fail (a(b@evil) smtp.mailfrom=x",

@@ -27,18 +27,18 @@ pub(super) async fn verify(
     from_domain: &str,
     keys: &Keys,
 ) -> Option<Verdict> {
-    let mut unusable = message
+    let unreadable = message
         .errors
         .iter()
-        .filter(|error| matches!(error.header, Error::Dkim(DkimError::SignatureLength)))
-        .filter_map(|error| Signature::parse(error.value).ok())
-        .find(|signature| aligned(&signature.d, from_domain))
-        .map(|signature| failed(&signature, "it covers only a part of the body (l=)"));
-    message
-        .dkim_headers
-        .retain(|header| aligned(&header.header.d, from_domain));
-    message.dkim_headers.truncate(MAX_SIGNATURES);
+        .filter(|error| error.name.eq_ignore_ascii_case(b"DKIM-Signature"));
+    let mut unusable = unreadable
+        .filter_map(|error| unreadable_one(error.value, &error.header))
+        .find(|(domain, _)| aligned(domain, from_domain))
+        .map(|(_, verdict)| verdict);
     message.dkim_headers.retain_mut(|header| {
+        if !aligned(&header.header.d, from_domain) {
+            return false;
+        }
         // No reports to anyone (RFC 6651): they would be look-ups for a stranger.
         header.header.r = false;
         header.header.atps = None;
@@ -49,6 +49,7 @@ pub(super) async fn verify(
         }
         flaw.is_none()
     });
+    message.dkim_headers.truncate(MAX_SIGNATURES);
     if message.dkim_headers.is_empty() {
         return unusable;
     }
@@ -56,9 +57,27 @@ pub(super) async fn verify(
     let resolver = keys.resolver();
     let Ok(outputs) = tokio::time::timeout(DEADLINE, resolver.verify_dkim(parameters)).await else {
         keys.renew();
-        return Some(undecided("no answer in time"));
+        return Some(undecided("the DNS gave no DKIM key in time"));
     };
     verdict(&outputs, keys).or(unusable)
+}
+
+/// What is said of a signature that mail-auth did not take, and whose it is.
+fn unreadable_one(value: &[u8], error: &Error) -> Option<(String, Verdict)> {
+    let tags = tags(value)?;
+    let tag = |name: &str| tags.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    let why = if matches!(error, Error::Dkim(DkimError::SignatureLength)) {
+        "it covers only a part of the body (l=)".to_owned()
+    } else {
+        format!("it cannot be read ({error})")
+    };
+    let domain = tag("d")?;
+    let verdict = Verdict::Untrusted(Distrust::DkimFailed {
+        domain: domain.clone(),
+        selector: tag("s").unwrap_or_default(),
+        why,
+    });
+    Some((domain, verdict))
 }
 
 /// Why a signature counts for nothing, whatever it is worth.
@@ -107,7 +126,7 @@ fn covers(signed: &[String], field: &str) -> bool {
 }
 
 fn verdict(outputs: &[DkimOutput<'_>], keys: &Keys) -> Option<Verdict> {
-    let mut answer = None;
+    let mut answer: Option<Verdict> = None;
     for (output, signature) in outputs
         .iter()
         .filter_map(|output| Some((output, output.signature()?)))
@@ -121,22 +140,27 @@ fn verdict(outputs: &[DkimOutput<'_>], keys: &Keys) -> Option<Verdict> {
                         date_signed: covers(&signature.h, "date"),
                     }));
                 }
-                Some(Objection::NotAtHand) => undecided("the key was forgotten meanwhile"),
+                Some(Objection::NotAtHand) => undecided("the DKIM key was let go meanwhile"),
                 Some(Objection::Says(why)) => failed(signature, why),
             },
-            DkimResult::TempError(error) => {
-                keys.renew();
-                undecided(&error.to_string())
-            }
+            DkimResult::TempError(error) => undecided(&format!(
+                "the DKIM key {}._domainkey.{} could not be looked up: {error}",
+                signature.s, signature.d
+            )),
             DkimResult::Fail(error) | DkimResult::Neutral(error) | DkimResult::PermError(error) => {
                 failed(signature, &why(error))
             }
             DkimResult::None => continue,
         };
-        // A failure that may pass away outweighs one that will not.
-        if !matches!(answer, Some(Verdict::Undecided(_))) {
+        // A failure that may pass away outweighs one that will not; else the
+        // newest signature is the one to speak of.
+        let is_undecided = matches!(verdict, Verdict::Undecided(_));
+        if answer.is_none() || (is_undecided && !matches!(answer, Some(Verdict::Undecided(_)))) {
             answer = Some(verdict);
         }
+    }
+    if matches!(answer, Some(Verdict::Undecided(_))) {
+        keys.renew();
     }
     answer
 }

@@ -15,7 +15,8 @@ use mail_auth::common::parse::TxtRecordParser;
 use mail_auth::common::verify::DomainKey;
 use mail_auth::{MessageAuthenticator, ResolverCache, Txt};
 
-/// How long all look-ups for one mail may take together.
+/// How long all look-ups for the signatures of one mail may take together, and
+/// as long again those for its seals.
 pub(super) const DEADLINE: Duration = Duration::from_secs(15);
 
 /// How many keys are remembered. Salesforce uses a handful.

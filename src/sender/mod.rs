@@ -204,7 +204,7 @@ impl fmt::Display for Verdict {
                     write!(f, "{} is none of trust.senders", from::shown(address))
                 }
                 Distrust::NoProof => f.write_str(
-                    "no DKIM signature of the sender's domain, and no word of a receiver of ours",
+                    "it has nothing that trust.accept takes for a proof: no DKIM signature of the sender's domain, no word of a receiver of ours",
                 ),
                 Distrust::DkimFailed {
                     domain,
@@ -221,7 +221,7 @@ impl fmt::Display for Verdict {
                 Distrust::ArcFailed(why) => write!(f, "its ARC chain does not count: {why}"),
             },
             Self::Undecided(Uncertainty::Dns(why)) => {
-                write!(f, "the DKIM key could not be looked up: {why}")
+                write!(f, "{why}")
             }
         }
     }
@@ -261,65 +261,31 @@ pub async fn judge(mail: &Mail<'_>, policy: &Policy, keys: &Keys) -> Verdict {
         return verdict;
     }
     // `true`: signatures that cover a part of the body only become errors.
-    if mail.raw().contains(&b'\r') {
-        let message = AuthenticatedMessage::from_parsed(parsed, mail.raw(), true);
-        return proved(message, domain, policy, keys, verdict).await;
-    }
-    // A saved mail may have LF where it had CRLF on its way, and that is what was
-    // signed (RFC 6376, section 5.3).
-    let sent = with_crlf(mail.raw());
-    match AuthenticatedMessage::parse_with_opts(&sent, None, true) {
-        Some(message) => proved(message, domain, policy, keys, verdict).await,
-        None => verdict,
-    }
-}
-
-fn with_crlf(saved: &[u8]) -> Vec<u8> {
-    let mut sent = Vec::with_capacity(saved.len().saturating_add(saved.len() / 16));
-    for line in saved.split_inclusive(|b| *b == b'\n') {
-        match line.strip_suffix(b"\n") {
-            Some(line) => {
-                sent.extend_from_slice(line);
-                sent.extend_from_slice(b"\r\n");
-            }
-            None => sent.extend_from_slice(line),
-        }
-    }
-    sent
-}
-
-/// What the signatures prove; `verdict` is what holds where they prove nothing.
-async fn proved(
-    mut message: AuthenticatedMessage<'_>,
-    domain: &str,
-    policy: &Policy,
-    keys: &Keys,
-    mut verdict: Verdict,
-) -> Verdict {
-    if !policy.arc_sealers.is_empty() {
-        let sealed = arc::verify(&message, domain, &policy.arc_sealers, keys).await;
-        match sealed {
-            Some(trusted @ Verdict::Trusted(_)) => return trusted,
-            Some(other) => verdict = other,
-            None => {}
-        }
-    }
+    let mut message = AuthenticatedMessage::from_parsed(parsed, mail.raw(), true);
     if policy.dkim {
         match dkim::verify(&mut message, domain, keys).await {
             Some(trusted @ Verdict::Trusted(_)) => return trusted,
-            // Where one proof cannot be judged now, nothing is final.
-            Some(_) if matches!(verdict, Verdict::Undecided(_)) => {}
             Some(other) => verdict = other,
             None => {}
         }
     }
-    verdict
+    match arc::verify(&message, domain, &policy.arc_sealers, keys).await {
+        Some(trusted @ Verdict::Trusted(_)) => trusted,
+        // Where one proof cannot be judged now, nothing is final.
+        Some(undecided @ Verdict::Undecided(_)) => undecided,
+        Some(failed) if verdict == Verdict::Untrusted(Distrust::NoProof) => failed,
+        _ => verdict,
+    }
 }
 
 /// Whether two domains belong together: relaxed alignment, by the organisational
 /// domain that the public suffix list tells (RFC 7489, sections 3.1.1 and 3.2).
 fn aligned(signer: &str, from: &str) -> bool {
     let (signer, from) = (signer.to_ascii_lowercase(), from.to_ascii_lowercase());
+    let is_host = |name: &str| !name.starts_with('.') && !name.ends_with('.');
+    if !is_host(&signer) || !is_host(&from) {
+        return false;
+    }
     match (psl::domain_str(&signer), psl::domain_str(&from)) {
         (Some(signer), Some(from)) => signer == from,
         _ => false,
@@ -338,6 +304,7 @@ mod tests {
         assert!(!aligned("evilsalesforce.com", "salesforce.com"));
         assert!(!aligned("salesforce.com.evil.example", "salesforce.com"));
         assert!(aligned("mail.salesforce.com", "emea.salesforce.com"));
+        assert!(!aligned("salesforce.com.", "salesforce.com"));
         assert!(!aligned("com", "salesforce.com"));
         assert!(!aligned("a.co.uk", "b.co.uk"));
         assert!(!aligned("", "salesforce.com"));

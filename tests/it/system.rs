@@ -136,7 +136,8 @@ async fn a_full_disk_is_said_and_nothing_is_lost() {
     daemon.wait_for("credential.updated", |_| true);
     assert_eq!(machine.credential(USER), Some(format!("pass{}", token(1))));
     machine.wait_status(|status| status["state"] == "healthy");
-    assert!(daemon.stop().0.success());
+    let (status, _, log) = daemon.stop();
+    assert!(status.success(), "{status}: {log}");
     assert_eq!(machine.credential(USER), Some(format!("pass{}", token(1))));
 }
 
