@@ -121,7 +121,9 @@ fn one_mail(criterion: &mut Criterion) {
     }
     let fields = b"From: News <news@example.org>\r\nSubject: what is new\r\n\r\n";
     group.bench_function("two header fields, as the server lists them", |bench| {
-        bench.iter(|| notice::worth_reading(black_box(fields), &policy.trust.senders));
+        bench.iter(|| {
+            notice::worth_reading(black_box(fields), &policy.trust.senders, &policy.wordings)
+        });
     });
     group.finish();
 }

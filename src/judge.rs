@@ -68,7 +68,7 @@ pub async fn judge(raw: &[u8], policy: &Policy, keys: &Keys) -> Judgement {
     if let Some(begin) = raw.get(..policy.max_size)
         && begin.len() < raw.len()
     {
-        return too_large(begin);
+        return too_large(begin, &policy.wordings);
     }
     let sent = notice::as_sent(raw);
     let mail = Mail::parse(&sent, &policy.wordings);
@@ -95,8 +95,8 @@ pub async fn judge(raw: &[u8], policy: &Policy, keys: &Keys) -> Judgement {
 
 /// A mail of which only the beginning is looked at: the daemon does not fetch
 /// the rest of such a one.
-fn too_large(begin: &[u8]) -> Judgement {
-    let finding = if notice::worth_reading(begin, &[]) {
+fn too_large(begin: &[u8], wordings: &Wordings) -> Judgement {
+    let finding = if notice::worth_reading(begin, &[], wordings) {
         NotANotice::Held(Doubt::TooLarge)
     } else {
         NotANotice::Ignored(Ignored::NoNotice)

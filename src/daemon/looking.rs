@@ -81,10 +81,11 @@ impl Tools {
     /// Which mails of a mailbox are looked at.
     pub(super) fn wanted(&self, mailbox: &config::Mailbox) -> Wanted {
         let senders = self.policy.trust.senders.clone();
+        let wordings = self.policy.wordings.clone();
         Wanted {
             from: senders.clone(),
             subject: notice::SUBJECT_SEARCH.to_owned(),
-            fields: Box::new(move |fields| notice::worth_reading(fields, &senders)),
+            fields: Box::new(move |fields| notice::worth_reading(fields, &senders, &wordings)),
             max_size: mailbox.max_mail_size,
         }
     }
@@ -167,9 +168,9 @@ impl Tools {
                     Content::Judged(Box::new(judgement))
                 }),
             None => Content::TooLarge {
-                announced: head
-                    .fields
-                    .is_some_and(|fields| notice::worth_reading(&fields, &[])),
+                announced: head.fields.is_some_and(|fields| {
+                    notice::worth_reading(&fields, &[], &self.policy.wordings)
+                }),
             },
         };
         if let Content::Judged(judgement) = &content

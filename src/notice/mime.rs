@@ -13,7 +13,7 @@ use mail_parser::{Encoding, HeaderName, Message, MessagePart, MimeHeaders, PartT
 
 use super::{Envelope, Ignored, Wordings, html, structure, text};
 
-pub(super) use super::structure::{attached_mails, head, whole};
+pub(super) use super::structure::{attached_mails, head, is_bounded, whole};
 
 /// One way in which a mail reader would show the mail.
 #[derive(Default)]
@@ -36,11 +36,14 @@ pub(super) struct Renditions {
     pub(super) too_complex: bool,
 }
 
-/// How many tags an HTML part may have. A browser's way of mending open
+/// How many tags the HTML of a mail may have. A browser's way of mending open
 /// elements takes time and memory that grow with the square of their number:
 /// 64 KiB can cost gigabytes. A token mail has some dozens of tags, with a
 /// gateway's banner some hundreds.
 const MAX_TAGS: usize = 1000;
+
+/// How many words a tag may have: each attribute is compared with the others.
+const MAX_ATTRIBUTES: usize = 200;
 
 pub(super) fn envelope(mail: &Message<'_>) -> Envelope {
     Envelope {
@@ -89,11 +92,9 @@ pub(super) fn settled_by_headers(head: &Message<'_>, wordings: &Wordings) -> Opt
         return Some(Ignored::Quoted);
     }
     // A distribution list that a company keeps for its administrators sets
-    // these headers too, so they count only where the subject is another one.
-    let is_bulk = head
-        .headers()
-        .iter()
-        .any(|header| header.name == HeaderName::ListUnsubscribe);
+    // this header too, and beside it one that says where members write.
+    let has = |name: &HeaderName<'_>| head.headers().iter().any(|field| field.name == *name);
+    let is_bulk = has(&HeaderName::ListUnsubscribe) && !has(&HeaderName::ListPost);
     (is_bulk && !wordings.announce(&subject)).then_some(Ignored::Bulk)
 }
 
@@ -119,11 +120,10 @@ fn is_bounce(mail: &Message<'_>) -> bool {
 /// subject or behind a tag such as `[EXTERNAL]`.
 pub(super) fn is_reply_or_forward(subject: &str) -> bool {
     let mut rest = subject.trim_start();
-    while let Some((tag, behind)) = rest
+    while let Some((_, behind)) = rest
         .strip_prefix('[')
         .and_then(|inner| inner.split_once(']'))
     {
-        debug_assert!(!tag.contains(']'));
         rest = behind.trim_start();
     }
     let Some((prefix, _)) = rest.split_once(':') else {
@@ -186,8 +186,14 @@ pub(super) fn has_ambiguous_headers(raw: &[u8], mail: &Message<'_>) -> bool {
             .is_some_and(|name| name.eq_ignore_ascii_case(field.name.as_str().as_bytes()));
         ONCE.contains(&field.name) && !exact
     };
+    // Of an attachment it does not matter what it is.
+    let is_shown = |part: &&MessagePart<'_>| {
+        let is_binary = matches!(part.body, PartType::Binary(_) | PartType::InlineBinary(_));
+        !is_binary
+    };
     mail.parts
         .iter()
+        .filter(is_shown)
         .any(|part| ONCE.iter().any(|wanted| stands_twice(part, wanted)))
         || mail.headers().iter().any(is_misspelt)
 }
@@ -248,6 +254,7 @@ fn rendition(
     about: &mut Renditions,
 ) -> Rendition {
     let mut made = Rendition::default();
+    let mut tags = 0_usize;
     for part in parts.filter_map(|id| mail.parts.get(id as usize)) {
         let decoded = decode(part, &mail.raw_message);
         about.broken |= decoded.is_none();
@@ -264,7 +271,10 @@ fn rendition(
         };
         if !is_html {
             push(&mut made.visible, &flowed(part, source));
-        } else if is_too_complex(source) {
+            continue;
+        }
+        tags = tags.saturating_add(source.bytes().filter(|b| *b == b'<').count());
+        if tags > MAX_TAGS || has_huge_tag(source) {
             about.too_complex = true;
         } else {
             let seen = html::render(source);
@@ -282,8 +292,12 @@ fn push(out: &mut String, shown: &str) {
     out.push('\n');
 }
 
-fn is_too_complex(html: &str) -> bool {
-    html.bytes().filter(|b| *b == b'<').nth(MAX_TAGS).is_some()
+fn has_huge_tag(html: &str) -> bool {
+    html.split('<').skip(1).any(|tag| {
+        let tag = tag.split('>').next().unwrap_or_default();
+        let is_markup = tag.starts_with(|c: char| c.is_ascii_alphabetic());
+        is_markup && tag.split_ascii_whitespace().nth(MAX_ATTRIBUTES).is_some()
+    })
 }
 
 /// The text of a part without the line ends that `format=flowed` added.
@@ -309,6 +323,9 @@ fn decode<'p>(part: &'p MessagePart<'_>, raw: &[u8]) -> Option<Cow<'p, str>> {
         | PartType::Message(_)
         | PartType::Multipart(_) => return Some("".into()),
     };
+    if !has_known_encoding(part) {
+        return None;
+    }
     // U+FFFD is the sign of bytes that no character stands for.
     if part.is_encoding_problem || text.contains('\u{fffd}') {
         return None;
@@ -332,6 +349,16 @@ fn decode<'p>(part: &'p MessagePart<'_>, raw: &[u8]) -> Option<Cow<'p, str>> {
             Charset::Unknown | Charset::Utf8 | Charset::Known(_) => Some(text.into()),
         },
     }
+}
+
+/// Whether its Content-Transfer-Encoding is one of RFC 2045 (section 6.1), or
+/// none is named. mail-parser 0.11.9 takes any other for 7bit.
+fn has_known_encoding(part: &MessagePart<'_>) -> bool {
+    part.content_transfer_encoding().is_none_or(|named| {
+        ["7bit", "8bit", "binary", "quoted-printable", "base64"]
+            .iter()
+            .any(|known| named.trim().eq_ignore_ascii_case(known))
+    })
 }
 
 /// What is known of a part's charset.

@@ -148,7 +148,7 @@ pub enum Doubt {
     HiddenText,
     /// A part could not be decoded without loss.
     BrokenEncoding,
-    /// It has more parts, header fields or HTML than are looked at.
+    /// It has more parts or HTML than are looked at.
     TooComplex,
     /// It is larger than any notice.
     TooLarge,
@@ -158,7 +158,8 @@ pub enum Doubt {
     DuplicateHeader,
     /// The labels are there, and a value is missing or has an impossible shape.
     Malformed,
-    /// The subject is that of a token mail, and no username and token are found.
+    /// It seems to be a token mail, by its subject or its labels alone, and no
+    /// username and token are found with certainty.
     Unreadable,
 }
 
@@ -217,7 +218,7 @@ impl fmt::Display for NotANotice {
                 }
                 Doubt::Malformed => "username or token is missing or has an impossible shape",
                 Doubt::Unreadable => {
-                    "the subject is that of a token mail, but username and token were not found"
+                    "it seems to be a token mail, but its username and token were not found with certainty"
                 }
             },
         })
@@ -237,6 +238,14 @@ pub struct Mail<'a> {
 impl<'a> Mail<'a> {
     /// Parses the bytes of a mail; never fails, for `read` says what is wrong.
     pub fn parse(raw: &'a [u8], wordings: &Wordings) -> Self {
+        if !mime::is_bounded(raw) {
+            return Self {
+                raw,
+                parsed: None,
+                settled: None,
+                too_complex: true,
+            };
+        }
         let head = mime::head(raw);
         let settled = match &head {
             None => Some(Ignored::NotAMail),
@@ -279,7 +288,7 @@ impl<'a> Mail<'a> {
 }
 
 /// How many attached mails are looked into.
-const MAX_ATTACHED: usize = 8;
+const MAX_ATTACHED: usize = 32;
 
 /// Reads a mail; where it is no notice itself, the one that is attached to it.
 pub fn read(mail: &Mail<'_>, wordings: &Wordings) -> Result<Reading, NotANotice> {
@@ -362,6 +371,12 @@ fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotic
         Err(NotANotice::Ignored(Ignored::NoNotice)) if announced => {
             Err(NotANotice::Held(flaw().unwrap_or(Doubt::Unreadable)))
         }
+        Err(NotANotice::Ignored(Ignored::NoNotice))
+            if seen.shown.iter().any(wording::is_linked) =>
+        {
+            let why = flaw().map_or(NotANotice::Ignored(Ignored::NoNotice), NotANotice::Held);
+            Err(why)
+        }
         Err(NotANotice::Held(Doubt::Malformed)) => {
             Err(NotANotice::Held(flaw().unwrap_or(Doubt::Malformed)))
         }
@@ -396,11 +411,12 @@ fn flaw(
 /// Whether the headers alone make a mail worth fetching: its subject is that
 /// of a token mail, or it comes from one of `senders`. Anything else is never
 /// downloaded whole.
-pub fn worth_reading(headers: &[u8], senders: &[String]) -> bool {
+pub fn worth_reading(headers: &[u8], senders: &[String], wordings: &Wordings) -> bool {
     let Some(parsed) = mime::head(headers) else {
         return false;
     };
-    if wording::mentions_token(&mime::subject(&parsed)) {
+    let subject = mime::subject(&parsed);
+    if wording::mentions_token(&subject) || wordings.announce(&subject) {
         return true;
     }
     // `From` is searched as text and not parsed: a strange one must come

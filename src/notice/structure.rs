@@ -22,8 +22,15 @@ use mail_parser::{Encoding, Message, MessageParser, MimeHeaders, PartType};
 /// several gateways have five.
 const MAX_MULTIPARTS: usize = 32;
 
-/// How many lines may begin as a border between parts does.
+/// How many lines may begin as a border between parts does, how many boundaries
+/// may be declared, and how many parameters of a field may be continued (RFC
+/// 2231). mail-parser's work grows with the square of each.
 const MAX_BORDERS: usize = 2000;
+const MAX_DECLARED: usize = 200;
+const MAX_CONTINUED: usize = 200;
+
+/// How long a declaration of a boundary may be, in octets; RFC 2046 allows 70.
+const MAX_BOUNDARY: usize = 200;
 
 /// The types that mail-parser would go into.
 const NESTED: [&[u8]; 3] = [b"rfc822", b"global", b"digest"];
@@ -43,9 +50,7 @@ pub(super) fn head(raw: &[u8]) -> Option<Message<'_>> {
 /// parts whose borders are not certain.
 pub(super) fn whole(raw: &[u8]) -> Option<Message<'_>> {
     let mut bytes = Cow::Borrowed(raw);
-    if !spoil_nested(&mut bytes) {
-        return None;
-    }
+    spoil_nested(&mut bytes);
     // Each turn can bring parts to light that had been cut off before.
     for _ in 0..4 {
         let parser = MessageParser::default();
@@ -143,23 +148,60 @@ fn dashes(bytes: &[u8]) -> impl Iterator<Item = usize> {
         .map(|(at, _)| at)
 }
 
+/// Whether the mail can be taken apart in bounded time.
+pub(super) fn is_bounded(raw: &[u8]) -> bool {
+    let (mut borders, mut declared, mut continued) = (0_usize, 0_usize, 0_usize);
+    for (at, byte) in raw.iter().enumerate() {
+        let from_here = || raw.get(at..).unwrap_or_default();
+        match byte {
+            b'\n' if from_here().starts_with(b"\n--") => {
+                borders = borders.saturating_add(1);
+            }
+            b'*' if is_continuation(from_here()) => continued = continued.saturating_add(1),
+            b'b' | b'B' => match declares_boundary(from_here()) {
+                Some(length) if length > MAX_BOUNDARY => return false,
+                Some(_) => declared = declared.saturating_add(1),
+                None => {}
+            },
+            _ => {}
+        }
+    }
+    borders <= MAX_BORDERS && declared <= MAX_DECLARED && continued <= MAX_CONTINUED
+}
+
+/// `*0=`, `*12*=`, with blanks between.
+fn is_continuation(text: &[u8]) -> bool {
+    let mut rest = text
+        .iter()
+        .skip_while(|b| b.is_ascii_digit() || matches!(b, b'*' | b' ' | b'\t'));
+    rest.next() == Some(&b'=')
+}
+
+/// The length of the line that declares a boundary from here on.
+fn declares_boundary(text: &[u8]) -> Option<usize> {
+    let name = text.get(..8)?;
+    if !name.eq_ignore_ascii_case(b"boundary") {
+        return None;
+    }
+    let behind = text.get(8..)?;
+    let mut rest = behind
+        .iter()
+        .skip_while(|b| b.is_ascii_digit() || b.is_ascii_whitespace() || **b == b'*');
+    if rest.next() != Some(&b'=') {
+        return None;
+    }
+    Some(behind.iter().take_while(|b| **b != b'\n').count())
+}
+
 /// A letter of `…/rfc822` goes, wherever mail-parser would take it for the
-/// subtype of a part. `false` where there are more lines that look like borders
-/// between parts than are looked at.
-fn spoil_nested(bytes: &mut Cow<'_, [u8]>) -> bool {
+/// subtype of a part.
+fn spoil_nested(bytes: &mut Cow<'_, [u8]>) {
     let mut spots = Vec::new();
-    let mut borders = 0_usize;
-    for (at, byte) in bytes.iter().enumerate() {
-        if *byte == b'\n'
-            && bytes
-                .get(at..)
-                .is_some_and(|line| line.starts_with(b"\n--"))
-        {
-            borders = borders.saturating_add(1);
-        }
-        if !matches!(byte, b'/' | b')') {
-            continue;
-        }
+    for (at, _) in bytes
+        .iter()
+        .enumerate()
+        .filter(|(_, b)| matches!(b, b'/' | b')'))
+    {
         let behind = bytes.get(at.saturating_add(1)..).unwrap_or_default();
         let skipped = behind
             .iter()
@@ -181,7 +223,6 @@ fn spoil_nested(bytes: &mut Cow<'_, [u8]>) -> bool {
     if !spots.is_empty() {
         spoil(bytes.to_mut(), &spots);
     }
-    borders <= MAX_BORDERS
 }
 
 fn begins_line(bytes: &[u8], at: usize) -> bool {
@@ -370,7 +411,26 @@ mod tests {
             assert!(!whole.parts.iter().any(is_nested));
         }
         let multiparts = "Content-Type: multipart/mixed; boundary=b\n\n--b\n";
-        assert!(whole(multiparts.repeat(levels).as_bytes()).is_none());
+        assert!(!is_bounded(multiparts.repeat(levels).as_bytes()));
+        assert!(whole(multiparts.repeat(100).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn what_takes_the_square_of_its_size_is_not_taken_apart() {
+        let boundary = "Content-Type: multipart/mixed; boundary";
+        for mail in [
+            "\n--b".repeat(2001),
+            "boundary=x ".repeat(201),
+            format!("{boundary}={}", "-".repeat(300)),
+            format!("{boundary}*0*=\"{}\"", "-".repeat(300)),
+            format!("Content-Type: text/plain;{}", " x*1=a;".repeat(201)),
+        ] {
+            assert!(!is_bounded(mail.as_bytes()), "{}", &mail[..60]);
+        }
+        let text = "The boundary * of it all - --\n".repeat(5000);
+        assert!(is_bounded(
+            format!("{boundary}=\"=_x\"\n\n{text}").as_bytes()
+        ));
     }
 
     #[test]

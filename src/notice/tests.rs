@@ -163,12 +163,13 @@ fn a_token_mail_that_cannot_be_read_is_held_and_not_dropped() {
 #[test]
 fn headers_decide_what_is_fetched() {
     let senders = ["support@salesforce.com".to_owned()];
+    let wordings = Wordings::default();
     let ours = b"From: <SUPPORT@salesforce.com>\r\nSubject: x\r\n\r\n";
     let forged = b"From: a@b.c\r\nSubject: Re: SECURITY token\r\n\r\n";
     let other = b"From: a@b.c\r\nSubject: lunch\r\n\r\n";
-    assert!(worth_reading(ours, &senders));
-    assert!(worth_reading(forged, &senders));
-    assert!(!worth_reading(other, &senders));
+    assert!(worth_reading(ours, &senders, &wordings));
+    assert!(worth_reading(forged, &senders, &wordings));
+    assert!(!worth_reading(other, &senders, &wordings));
 }
 
 /// The mail with this body, under a subject that says nothing of tokens.

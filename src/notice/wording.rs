@@ -17,7 +17,11 @@ use crate::secret::Secret;
 pub(super) type Found = Result<Notice, NotANotice>;
 
 /// The help page that every known token mail links to, in every language.
-const HELP_PAGE: &str = "user_security_token";
+const HELP_PAGE: [&str; 3] = [
+    "user_security_token",
+    "user-5Fsecurity-5Ftoken",
+    "user%5Fsecurity%5Ftoken",
+];
 
 /// How long a token is. Samples have 22 to 25 characters; Salesforce names no
 /// length, so there is room on both sides.
@@ -58,14 +62,24 @@ pub(super) fn is_suspicious(hidden: &str, wordings: &Wordings) -> bool {
         || hidden.split_whitespace().any(looks_like_token)
 }
 
+/// Whether the help page on security tokens is linked or named.
+pub(super) fn is_linked(shown: &Rendition) -> bool {
+    links_help(&shown.visible) || links_help(&shown.links)
+}
+
 /// Looks for one username and one token. `announced` says that the subject is
 /// that of a token mail.
 pub(super) fn find(shown: &Rendition, announced: bool, wordings: &Wordings) -> Found {
-    let linked = links_help(&shown.visible) || links_help(&shown.links);
-    if !announced && !linked {
-        return Err(NotANotice::Ignored(Ignored::NoNotice));
-    }
+    let linked = is_linked(shown);
     let own = own_words(&shown.visible);
+    if !announced && !linked {
+        // A gateway may have rewritten the link beyond recognition. The labels
+        // alone are too little to act on, and too much to pass over.
+        return match by_labels(&own.text, wordings) {
+            Ok(_) => Err(NotANotice::Held(Doubt::Unreadable)),
+            Err(_) => Err(NotANotice::Ignored(Ignored::NoNotice)),
+        };
+    }
     let found = match by_labels(&own.text, wordings) {
         Err(NotANotice::Ignored(Ignored::NoNotice)) if linked => by_structure(&own.text),
         found => found,
@@ -85,9 +99,10 @@ pub(super) fn find(shown: &Rendition, announced: bool, wordings: &Wordings) -> F
     }
 }
 
-/// Whether a text has the address of the help page in it.
+/// Whether a text has the address of the help page in it, as it is or as
+/// gateways write it into links of their own.
 pub(super) fn links_help(text: &str) -> bool {
-    text.contains(HELP_PAGE)
+    HELP_PAGE.iter().any(|page| text.contains(page))
 }
 
 /// What the writer of the mail wrote, without what is quoted from others.
@@ -131,7 +146,7 @@ fn by_labels(text: &str, wordings: &Wordings) -> Found {
         .username
         .captures_iter(text)
         .filter_map(|found| found.get(1))
-        .map(|value| value.as_str().trim_matches('*'))
+        .map(|value| value.as_str().trim_end().trim_matches('*'))
         .collect();
     let mut tokens = Vec::new();
     for found in wordings.token.captures_iter(text) {
@@ -270,13 +285,28 @@ fn is_token(word: &str) -> bool {
     TOKEN_LENGTH.contains(&word.len()) && word.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
-/// A token by its looks alone: it must mix letters and digits, as a word of a
-/// language does not.
+/// A token by its looks alone: it must mix letters and digits, or upper and
+/// lower case, as a word of a language does not.
 fn looks_like_token(word: &str) -> bool {
-    is_token(word)
-        && word.bytes().any(|b| b.is_ascii_digit())
-        && word.bytes().any(|b| b.is_ascii_alphabetic())
-        && !is_placeholder(word)
+    if !is_token(word) || is_placeholder(word) {
+        return false;
+    }
+    let letters = || word.bytes().filter(u8::is_ascii_alphabetic);
+    let mixes_digits = word.bytes().any(|b| b.is_ascii_digit()) && letters().next().is_some();
+    let turns = letters()
+        .zip(letters().skip(1))
+        .filter(|(a, b)| a.is_ascii_uppercase() != b.is_ascii_uppercase());
+    mixes_digits || turns.count() >= MIXED_CASE
+}
+
+/// Of two dozen random letters some eleven differ in case from the one before;
+/// of names made of several words hardly more than six do.
+const MIXED_CASE: usize = 8;
+
+/// The number of a scan or a ticket, which gateways write below mails.
+fn is_hexadecimal(word: &str) -> bool {
+    let all = |digits: &str| word.chars().all(|c| digits.contains(c));
+    all("0123456789abcdef") || all("0123456789ABCDEF")
 }
 
 /// `XXXXXXXXXXXXXXXXXXXXXXXX`: a row of one letter, which a sample shows.
@@ -292,5 +322,5 @@ pub(super) fn shows_another_token(visible: &str, token: &Secret) -> bool {
     visible
         .split_whitespace()
         .map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
-        .any(|word| looks_like_token(word) && word != token.expose())
+        .any(|word| looks_like_token(word) && !is_hexadecimal(word) && word != token.expose())
 }

@@ -45,8 +45,10 @@ pub enum WordingError {
     /// It has more than 80 characters.
     #[error("it has more than 80 characters")]
     TooLong,
-    /// It has a colon, a line end or a control character.
-    #[error("it has a colon, a bracket or a line end, which stand beside a label and not in it")]
+    /// It has what stands beside a label and not in it.
+    #[error(
+        "it has a colon, a bracket, `*`, `|` or a line end, which stand beside a label and not in it"
+    )]
     NotALabel,
     /// The two labels of a wording are one and the same.
     #[error("username and token have the same label")]
@@ -98,7 +100,7 @@ impl Wordings {
         }
         let compile = |source: String| Regex::new(&source).map_err(|_| WordingError::TooMany);
         Ok(Self {
-            username: compile(format!(r"(?im)^[ *|]*(?:{usernames})[ *]*:{GAP}(\S+)"))?,
+            username: compile(format!(r"(?im)^[ *|]*(?:{usernames})[ *]*:{GAP}(\S[^\n]*)"))?,
             token: compile(format!(
                 r"(?im)^[ *|]*(?:{tokens})[ *]*(?:\([^()\n]{{1,40}}\))?[ *]*:{GAP}(\S+)([^\n]*)(?:\n([^\n]*))?"
             ))?,

@@ -62,6 +62,18 @@ fn structures() -> Vec<Bomb> {
             "32 multiparts deep around 8 MB",
             deep(32, &fill("some words - and --more\r\n", 6000)),
         ),
+        ("a boundary of 1,000,000 dashes", {
+            let dashes = "-".repeat(1_000_000);
+            let headers = format!("Content-Type: multipart/mixed; boundary=\"{dashes}x\"\r\n");
+            text(&headers, &dashes.repeat(6))
+        }),
+        ("10,000 multiparts in mid-line", {
+            let part = |n| format!("x--b\r\nContent-Type: multipart/x; boundary=z{n}\r\n\r\n");
+            text(
+                "Content-Type: multipart/mixed; boundary=b\r\n",
+                &numbered(part, 0..10_000),
+            )
+        }),
         ("100,000 parts", mixed(small.to_owned(), 100_000)),
         ("2,000 parts around 8 MB", mixed(large, 2000)),
         (
@@ -108,6 +120,13 @@ fn headers() -> Vec<Bomb> {
             many(&signature(&":a".repeat(1_000_000)), 1),
         ),
         ("30,000 seals", many(seal, 30_000)),
+        (
+            "30,000 continued parameters",
+            one(
+                "Content-Type",
+                "text/plain".to_owned() + &"; x1*1=a".repeat(30_000),
+            ),
+        ),
     ]
 }
 
@@ -163,6 +182,31 @@ fn pages() -> Vec<Bomb> {
             "1,000 tags that mend each other",
             html(&numbered(|n| format!("<b a={n}><p>"), 0..480)),
         ),
+        (
+            "20,000 attributes",
+            html(&format!(
+                "<b{}>x",
+                numbered(|n| format!(" x{n}"), 0..20_000)
+            )),
+        ),
+        ("45 parts of tags that mend each other", {
+            let part = format!(
+                "--b\r\nContent-Type: text/html\r\n\r\n{}\r\n",
+                numbered(|n| format!("<b a={n}><p>"), 0..480)
+            );
+            text(
+                "Content-Type: multipart/mixed; boundary=b\r\n",
+                &part.repeat(45),
+            )
+        }),
+        ("declarations for every element", {
+            let rule = format!("*{{{}}}", "color:red;a:b;".repeat(LARGEST / 20));
+            html(&format!("<style>{rule}</style>{}", "<b>".repeat(990)))
+        }),
+        ("a selector of 100,000 classes", {
+            let rule = format!("{}{{color:white}}", ".a".repeat(100_000));
+            html(&format!("<style>{rule}</style>{deep}"))
+        }),
         ("style for every element", styled(".a")),
         (
             "style by every ancestor",

@@ -9,7 +9,7 @@ mod style;
 
 use ego_tree::iter::Edge;
 use scraper::{Html, Node};
-use style::{Look, Sheets};
+use style::{Gap, Look, Sheets};
 
 /// The text of an HTML part.
 #[derive(Default)]
@@ -42,6 +42,8 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
     // The walk is a loop and not a recursion, so deep nesting costs no stack.
     let mut looks = vec![Look::default()];
     let mut textless = 0_usize;
+    // Something hidden stood right behind the last visible letter.
+    let mut hidden_within = false;
     for edge in tree.tree.root().traverse() {
         match edge {
             Edge::Open(node) => match node.value() {
@@ -50,7 +52,9 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                         textless = textless.saturating_add(1);
                     }
                     let around = looks.last().cloned().unwrap_or_default();
-                    looks.push(around.inside(element, sheets.at(node.id())));
+                    let look = around.inside(element, sheets.at(node.id()));
+                    set_apart(&mut seen.visible, look.gap());
+                    looks.push(look);
                     if let Some(target) = element.attr("href") {
                         seen.links.push_str(target);
                         seen.links.push('\n');
@@ -66,8 +70,13 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                 Node::Text(text) if textless == 0 => {
                     let look = looks.last();
                     let out = if look.is_some_and(Look::hides) {
+                        hidden_within |= !text.trim().is_empty() && ends_within(&seen.visible);
                         &mut seen.hidden
                     } else {
+                        if hidden_within && ends_within(&seen.visible) && !text.starts_with(' ') {
+                            seen.visible.push(HIDDEN_WITHIN);
+                        }
+                        hidden_within &= text.is_empty();
                         &mut seen.visible
                     };
                     if look.is_some_and(Look::keeps_lines) {
@@ -94,9 +103,11 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                     if is_textless(element.name()) {
                         textless = textless.saturating_sub(1);
                     }
-                    if looks.pop().is_some_and(|look| look.hides()) {
+                    let look = looks.pop().unwrap_or_default();
+                    if look.hides() {
                         seen.hidden.push('\n');
                     }
+                    set_apart(&mut seen.visible, look.gap());
                     // A line break has a beginning and an end, and is one.
                     if element.name() != "br" {
                         separate(&mut seen.visible, element.name());
@@ -137,17 +148,49 @@ fn conditional(comment: &str) -> Option<&str> {
     )
 }
 
+/// Stands where something hidden interrupts a word: no username and no token has
+/// it, so what was cut out of one is not passed over.
+const HIDDEN_WITHIN: char = '\u{1}';
+
+/// Whether the text so far ends within a word.
+fn ends_within(visible: &str) -> bool {
+    visible
+        .chars()
+        .next_back()
+        .is_some_and(|c| !c.is_whitespace())
+}
+
+fn set_apart(out: &mut String, gap: Gap) {
+    match gap {
+        Gap::None => {}
+        Gap::Blank if ends_within(out) => out.push(' '),
+        Gap::Blank => {}
+        Gap::Line => end_line(out),
+    }
+}
+
+fn end_line(out: &mut String) {
+    if !out.is_empty() && !out.ends_with('\n') {
+        out.push('\n');
+    }
+}
+
 /// Sets the line end or the gap that a browser would show around an element.
 fn separate(out: &mut String, name: &str) {
     match name {
-        "td" | "th" => out.push(' '),
-        "div" | "tr" | "li" | "dt" | "dd" | "section" | "article" | "header" | "footer"
-        | "center" | "body" | "tbody"
-            if !out.is_empty() && !out.ends_with('\n') =>
-        {
-            out.push('\n');
+        // What stands in the line with the text around it, and nothing else.
+        // Names with a colon are those of office programs.
+        "a" | "abbr" | "acronym" | "b" | "bdi" | "bdo" | "big" | "blink" | "cite" | "code"
+        | "data" | "dfn" | "em" | "font" | "html" | "i" | "ins" | "kbd" | "label" | "mark"
+        | "nobr" | "q" | "samp" | "small" | "span" | "strong" | "time" | "tt" | "u" | "var"
+        | "wbr" | "s" | "strike" | "del" | "head" | "style" | "script" | "template" | "title"
+        | "meta" | "link" | "base" => {}
+        name if name.contains(':') => {}
+        "td" | "th" | "img" | "sub" | "sup" | "ruby" | "rt" | "rp" | "input" | "button" => {
+            out.push(' ');
         }
         "br" if !out.is_empty() && !out.ends_with("\n\n") => out.push('\n'),
+        "br" => {}
         // These have a margin: what stands below begins anew.
         "p" | "table" | "ul" | "ol" | "dl" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6"
         | "blockquote" | "pre" | "hr" => {
@@ -155,7 +198,7 @@ fn separate(out: &mut String, name: &str) {
                 out.push('\n');
             }
         }
-        _ => {}
+        _ => end_line(out),
     }
 }
 
@@ -218,6 +261,11 @@ mod tests {
             "position:absolute;left:-9999px",
             "text-indent:-1000em",
             "text-transform:uppercase",
+            "font-variant:all-small-caps",
+            "font: 0/0 a",
+            "transform:scaleX(0)",
+            "display:none ! important",
+            "d\\69splay:n\\6fne",
             "unicode-bidi:bidi-override;direction:rtl",
         ] {
             let (hidden, visible) = parted(&format!("a<div style='{style}'>x<b>y</b></div>b"));
@@ -240,6 +288,8 @@ mod tests {
             "<style>.k{display:none}</style><p class=k>x</p>",
             "<style>@media screen { #k , b { color : white } }</style><p id=k>x</p>",
             "<style>/* } */ p span{font-size:0}</style><p><span>x</span></p>",
+            "<style><!-- .k{display:none} --></style><p class=k>x</p>",
+            "<dialog>x</dialog>",
         ] {
             let (hidden, visible) = parted(&format!("a {hiding} b"));
             assert_eq!(
@@ -261,6 +311,9 @@ mod tests {
             "<div style='height:0'>x</div>",
             "<div style='font-size:1em;opacity:1;left:-5px'>x</div>",
             "<details open>x</details>",
+            "<style>.k{display:none} .k{display:block}</style><p class=k>x</p>",
+            "<td style='width:1%;overflow:hidden'>x</td>",
+            "<style>a:visited{color:white}</style><p>x</p>",
             "<style>@font-face{font-family:a}.j{display:none}</style><p class=k>x</p>",
         ] {
             let (hidden, visible) = parted(&format!("a {shown} b"));
@@ -273,10 +326,57 @@ mod tests {
     }
 
     #[test]
+    fn a_word_ends_where_a_person_sees_its_end() {
+        for behind in [
+            "<button>b</button>",
+            "<img src=x>b",
+            "<span style='display:block'>b</span>",
+            "<span style='margin-left:2em'>b</span>",
+            "<address>b</address>",
+            "<form>b</form>",
+            "<sup>b</sup>",
+            "<x-unknown>b</x-unknown>",
+        ] {
+            assert_eq!(parted(&format!("a{behind}")).1, "a b", "{behind}");
+        }
+        assert_eq!(parted("<b>a</b><i>b<o:p></o:p></i><wbr>c").1, "abc");
+    }
+
+    #[test]
+    fn what_is_hidden_within_a_word_is_not_passed_over() {
+        for hidden in [
+            "<s>x</s>",
+            "<i hidden>x</i>",
+            "<b style='left:-999px'>x</b>",
+        ] {
+            assert_eq!(parted(&format!("a{hidden}b")).1, "a\u{1}b", "{hidden}");
+            assert_eq!(parted(&format!("a {hidden}b")).1, "a b", "{hidden}");
+            assert_eq!(parted(&format!("{hidden}b")).1, "b", "{hidden}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_hides_and_cannot_be_followed_is_not_passed_over() {
+        for sheet in [
+            ".k,.k::before{display:none}",
+            ".k:focus-within{display:none}",
+            "p:not(.a){visibility:hidden}",
+        ] {
+            assert!(
+                render(&format!("<style>{sheet}</style>")).too_complex,
+                "{sheet}"
+            );
+        }
+        let striped = "<style>tr:nth-child(even){background:#eee}</style>";
+        assert!(!render(striped).too_complex);
+    }
+
+    #[test]
     fn lines_are_kept_where_a_browser_keeps_them() {
         for source in [
             "<pre>a\nb</pre>",
             "<p style='white-space: pre-wrap'>a\nb</p>",
+            "<style>.m{white-space:pre-wrap}</style><div class=m>a\nb</div>",
             "<div>a\n  <br>\n b</div>",
         ] {
             let seen = render(source).visible;

@@ -1,11 +1,13 @@
 //! What styling does to the visibility of text: as much of CSS as can keep a
 //! text from the eye, and no more.
 //!
-//! It errs on the side of "hidden": a media query is taken as fulfilled and the
-//! weight of selectors is not compared. Text that is called hidden without
-//! being so costs a person's look; a mail is held, nothing is lost.
+//! Where it is not sure it says "hidden": a media query is taken as fulfilled and
+//! the weight of selectors is not compared. Text that is called hidden without
+//! being so costs a person's look; a mail is held, nothing is lost. Deliberately
+//! absent: layout. What `float`, `order` or `::before` move or add is not seen.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use csscolorparser::Color;
 use ego_tree::NodeId;
@@ -15,6 +17,11 @@ use scraper::{Html, Selector};
 /// How many rules of style sheets are looked at that could hide something. A
 /// mail made by a newsletter's editor has a dozen.
 const MAX_RULES: usize = 100;
+
+/// How many declarations of a rule are looked at, and how long its selectors
+/// may be, in octets.
+const MAX_DECLARATIONS: usize = 50;
+const MAX_SELECTOR: usize = 200;
 
 /// A text whose colour differs from its ground by less in every channel (0 to
 /// 1) is not seen.
@@ -44,11 +51,56 @@ pub(super) struct Look {
     ground: Option<Color>,
     /// Line ends in the source are line ends to the eye.
     keeps_lines: bool,
+    /// What the eye sees between this element and the text beside it. Not
+    /// inherited.
+    gap: Gap,
+}
+
+/// How an element stands apart from the text beside it.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub(super) enum Gap {
+    #[default]
+    None,
+    Blank,
+    Line,
+}
+
+/// What an element's own declarations make of its box; the last of each counts.
+#[derive(Default)]
+struct Box {
+    is_none: bool,
+    is_empty: [bool; 4],
+    is_cut: bool,
+}
+
+impl Box {
+    fn apply(&mut self, property: &str, value: &str) {
+        let sides = ["height", "width", "max-height", "max-width"];
+        if property == "display" {
+            self.is_none = value == "none";
+        } else if property.starts_with("overflow") {
+            self.is_cut = value != "visible";
+        } else if let Some((_, empty)) = sides
+            .iter()
+            .zip(&mut self.is_empty)
+            .find(|(side, _)| **side == property)
+        {
+            *empty = !value.ends_with('%') && size(value).is_some_and(|n| n < TINY);
+        }
+    }
+
+    fn hides(&self) -> bool {
+        self.is_none || (self.is_cut && self.is_empty.contains(&true))
+    }
 }
 
 impl Look {
     pub(super) fn keeps_lines(&self) -> bool {
         self.keeps_lines
+    }
+
+    pub(super) fn gap(&self) -> Gap {
+        self.gap
     }
 
     /// Whether text of this look is kept from the eye.
@@ -71,16 +123,16 @@ impl Look {
             || (near(colour.r, ground.r) && near(colour.g, ground.g) && near(colour.b, ground.b))
     }
 
-    /// The look inside `element`; `rules` are the declarations of style sheets
-    /// that match it.
-    pub(super) fn inside(&self, element: &Element, rules: Option<&String>) -> Self {
+    /// The look inside `element`; `rules` are those of style sheets that match it.
+    pub(super) fn inside(&self, element: &Element, rules: &[Rule]) -> Self {
         let mut look = self.clone();
+        look.gap = Gap::None;
         match element.name() {
             // What a mail reader shows as something else, on a click, struck
             // out or turned around.
             "noscript" | "object" | "svg" | "math" | "iframe" | "noembed" | "noframes"
-            | "audio" | "video" | "canvas" | "textarea" | "select" | "datalist" | "del" | "s"
-            | "strike" => look.gone = true,
+            | "audio" | "video" | "canvas" | "textarea" | "select" | "datalist" | "dialog"
+            | "progress" | "meter" | "del" | "s" | "strike" => look.gone = true,
             "details" => look.gone |= element.attr("open").is_none(),
             "bdo" => look.changed = true,
             "pre" | "listing" | "xmp" | "plaintext" => look.keeps_lines = true,
@@ -93,35 +145,53 @@ impl Look {
         if let Some(ground) = element.attr("bgcolor") {
             look.set_ground(ground);
         }
-        if rules.is_some() || element.attr("style").is_some() {
-            let mut box_is_empty = false;
-            let mut box_is_cut = false;
-            let all = rules.map(String::as_str).into_iter();
-            for declarations in all.chain(element.attr("style")) {
-                for (property, value) in self::declarations(declarations) {
-                    box_is_empty |= is_box(&property) && size(&value).is_some_and(|n| n < TINY);
-                    box_is_cut |= property.starts_with("overflow") && value != "visible";
-                    look.apply(&property, &value);
-                }
-            }
-            look.gone |= box_is_empty && box_is_cut;
+        let mut own = Box::default();
+        for (property, value) in rules.iter().flat_map(|rule| rule.iter()) {
+            own.apply(property, value);
+            look.apply(property, value);
         }
+        if let Some(style) = element.attr("style") {
+            for (property, value) in declarations(style) {
+                own.apply(&property, &value);
+                look.apply(&property, &value);
+            }
+        }
+        look.gone |= own.hides();
         look
     }
 
     fn apply(&mut self, property: &str, value: &str) {
         match property {
-            "display" => self.gone |= value == "none",
+            "display" => {
+                self.gap = match value {
+                    "inline" | "contents" | "none" => Gap::None,
+                    value if value.starts_with("inline") => Gap::Blank,
+                    _ => Gap::Line,
+                }
+            }
             "visibility" => self.invisible = value != "visible",
             "mso-hide" => self.gone |= value == "all",
             "opacity" => self.gone |= size(value).is_some_and(|n| n < 0.1),
+            "zoom" => self.gone |= size(value).is_some_and(|n| n < 0.1),
             "font-size" => self.tiny = size(value).is_some_and(|n| n < TINY && is_length(value)),
-            "left" | "right" | "top" | "bottom" | "text-indent" | "margin-left" | "margin-top"
-            | "margin" => self.gone |= size(value).is_some_and(|n| n < -OFF_SCREEN),
+            "font" => {
+                let first = value.split([' ', '/']).find_map(size);
+                self.tiny |= first.is_some_and(|n| n < TINY);
+            }
+            "left" | "right" | "top" | "bottom" | "text-indent" => self.go_off_screen(value),
+            "margin" | "margin-left" | "margin-right" | "margin-top" | "padding"
+            | "padding-left" | "padding-right" => {
+                self.go_off_screen(value);
+                if self.gap == Gap::None && size(value).is_some_and(|n| n > 0.0) {
+                    self.gap = Gap::Blank;
+                }
+            }
             "clip" => self.gone |= value.starts_with("rect"),
             "clip-path" => self.gone |= value != "none",
-            "transform" => self.gone |= value.contains("scale(0"),
+            "transform" => self.gone |= value.contains("scale"),
             "text-transform" => self.changed = value != "none",
+            "font-variant" | "font-variant-caps" => self.changed |= value.contains("caps"),
+            "flex-direction" | "flex-flow" => self.changed |= value.contains("reverse"),
             "text-decoration" | "text-decoration-line" => {
                 self.changed |= value.contains("line-through");
             }
@@ -134,6 +204,10 @@ impl Look {
             "background" | "background-color" => self.set_ground(value),
             _ => {}
         }
+    }
+
+    fn go_off_screen(&mut self, value: &str) {
+        self.gone |= size(value).is_some_and(|n| n < -OFF_SCREEN);
     }
 
     fn set_colour(&mut self, value: &str) {
@@ -155,10 +229,6 @@ fn colour(value: &str) -> Option<Color> {
     csscolorparser::parse(value).ok()
 }
 
-fn is_box(property: &str) -> bool {
-    matches!(property, "height" | "width" | "max-height" | "max-width")
-}
-
 /// The number at the beginning of a value, in whatever unit.
 fn size(value: &str) -> Option<f32> {
     let end = value
@@ -177,19 +247,46 @@ fn is_length(value: &str) -> bool {
     }
 }
 
-/// `property: value` pairs in lower case, without comments and `!important`.
-fn declarations(source: &str) -> impl Iterator<Item = (String, String)> {
-    without_comments(source)
-        .to_ascii_lowercase()
+/// The declarations of a rule, as many as matter here.
+pub(super) type Rule = Rc<[(String, String)]>;
+
+/// `property: value` pairs in lower case, without comments, escapes and
+/// `!important`.
+fn declarations(source: &str) -> Vec<(String, String)> {
+    let source = unescaped(&without_comments(source)).to_ascii_lowercase();
+    source
         .split(';')
         .filter_map(|declaration| declaration.split_once(':'))
         .map(|(property, value)| {
-            let value = value.trim();
-            let value = value.strip_suffix("!important").unwrap_or(value).trim();
-            (property.trim().to_owned(), value.to_owned())
+            let value = value.split('!').next().unwrap_or_default();
+            (property.trim().to_owned(), value.trim().to_owned())
         })
-        .collect::<Vec<_>>()
-        .into_iter()
+        .take(MAX_DECLARATIONS)
+        .collect()
+}
+
+/// `n\6fne` is `none` (CSS Syntax, section 4.3.7).
+fn unescaped(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some((before, escaped)) = rest.split_once('\\') {
+        out.push_str(before);
+        let digits = escaped
+            .bytes()
+            .take(6)
+            .take_while(u8::is_ascii_hexdigit)
+            .count();
+        let (hex, behind) = escaped.split_at(digits);
+        let c = u32::from_str_radix(hex, 16).ok().and_then(char::from_u32);
+        out.extend(c);
+        rest = if digits > 0 {
+            behind.strip_prefix(' ').unwrap_or(behind)
+        } else {
+            behind
+        };
+    }
+    out.push_str(rest);
+    out
 }
 
 fn without_comments(source: &str) -> String {
@@ -203,10 +300,10 @@ fn without_comments(source: &str) -> String {
     out
 }
 
-/// The declarations of all style sheets by the elements that they match.
+/// The rules of all style sheets by the elements that they match.
 #[derive(Default)]
 pub(super) struct Sheets {
-    matched: HashMap<NodeId, String>,
+    matched: HashMap<NodeId, Vec<Rule>>,
     /// There are rules that are not looked at, for their number or their kind.
     pub(super) too_many: bool,
 }
@@ -220,8 +317,14 @@ impl Sheets {
         let mut seen = 0_usize;
         for sheet in tree.select(&style) {
             let source = without_comments(&sheet.text().collect::<String>());
-            for (selectors, declarations) in rules(&source) {
-                if !could_hide(declarations) {
+            // Old programs wrap a sheet in an HTML comment, which CSS ignores.
+            let source = source.replace("<!--", "").replace("-->", "");
+            for (selectors, declared) in rules(&source) {
+                let rule: Rule = declarations(declared)
+                    .into_iter()
+                    .filter(|(property, value)| matters(property, value))
+                    .collect();
+                if rule.is_empty() {
                     continue;
                 }
                 seen = seen.saturating_add(1);
@@ -229,24 +332,68 @@ impl Sheets {
                     sheets.too_many = true;
                     return sheets;
                 }
-                // `:has()` and its like can take for ever.
-                if selectors.contains('(') {
-                    sheets.too_many = true;
-                } else if let Ok(selector) = Selector::parse(selectors) {
-                    for element in tree.select(&selector) {
-                        let all = sheets.matched.entry(element.id()).or_default();
-                        all.push_str(declarations);
-                        all.push(';');
-                    }
-                }
+                sheets.add(tree, selectors, &rule);
             }
         }
         sheets
     }
 
-    pub(super) fn at(&self, id: NodeId) -> Option<&String> {
-        self.matched.get(&id)
+    fn add(&mut self, tree: &Html, selectors: &str, rule: &Rule) {
+        // `:has()` and its like, and long ones, can take for ever.
+        let is_simple = selectors.len() <= MAX_SELECTOR && !selectors.contains('(');
+        let selector = is_simple.then(|| Selector::parse(selectors).ok()).flatten();
+        match selector {
+            Some(selector) => {
+                for element in tree.select(&selector) {
+                    let rules = self.matched.entry(element.id()).or_default();
+                    rules.push(Rc::clone(rule));
+                }
+            }
+            // A rule on links that were visited gives colours, as a rule; one
+            // that hides text may hide the token.
+            None => self.too_many |= could_hide(rule),
+        }
     }
+
+    pub(super) fn at(&self, id: NodeId) -> &[Rule] {
+        self.matched.get(&id).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Whether a declaration can have to do with what is seen.
+fn matters(property: &str, value: &str) -> bool {
+    const BOXES: [&str; 7] = [
+        "height",
+        "width",
+        "max-height",
+        "max-width",
+        "overflow",
+        "overflow-x",
+        "overflow-y",
+    ];
+    let mut look = Look::default();
+    look.apply(property, value);
+    let says_so = matches!(
+        property,
+        "display" | "visibility" | "font-size" | "text-transform"
+    );
+    says_so
+        || BOXES.contains(&property)
+        || look.hides()
+        || look.keeps_lines
+        || look.gap != Gap::None
+        || look.colour.is_some()
+        || look.ground.is_some()
+}
+
+/// Whether a rule hides text by more than a colour.
+fn could_hide(rule: &Rule) -> bool {
+    let (mut look, mut own) = (Look::default(), Box::default());
+    for (property, value) in rule.iter() {
+        look.apply(property, value);
+        own.apply(property, value);
+    }
+    look.gone || look.invisible || look.tiny || look.changed || own.hides()
 }
 
 /// The rules of a style sheet, those inside of `@media` as if they stood alone.
@@ -266,14 +413,4 @@ fn rules(source: &str) -> impl Iterator<Item = (&str, &str)> {
             }
         }
     })
-}
-
-fn could_hide(declarations: &str) -> bool {
-    let mut look = Look::default();
-    let mut relevant = false;
-    for (property, value) in self::declarations(declarations) {
-        look.apply(&property, &value);
-        relevant |= is_box(&property) || property.starts_with("overflow");
-    }
-    relevant || look.hides() || look.colour.is_some() || look.ground.is_some()
 }
