@@ -333,6 +333,15 @@ fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotic
     if let Some(why) = mail.settled {
         return Err(NotANotice::Ignored(why));
     }
+    if mail.too_complex {
+        // What was not taken apart is looked at as one text.
+        let text = String::from_utf8_lossy(mail.raw);
+        return Err(if wordings.announce(&text) || wording::links_help(&text) {
+            NotANotice::Held(Doubt::TooComplex)
+        } else {
+            NotANotice::Ignored(Ignored::NoNotice)
+        });
+    }
     let Some(parsed) = &mail.parsed else {
         return Err(NotANotice::Ignored(Ignored::NotAMail));
     };
@@ -341,15 +350,6 @@ fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotic
         return Err(NotANotice::Ignored(Ignored::Quoted));
     }
     let announced = wordings.announce(&subject);
-    if mail.too_complex {
-        return Err(
-            if announced || wording::links_help(&String::from_utf8_lossy(mail.raw)) {
-                NotANotice::Held(Doubt::TooComplex)
-            } else {
-                NotANotice::Ignored(Ignored::NoNotice)
-            },
-        );
-    }
     let seen = mime::renditions(parsed);
     let found: Vec<_> = seen
         .shown
