@@ -80,7 +80,13 @@ pub(super) fn raw_fields<'m>(
 /// Whether the headers alone say that the mail is none of ours: that a server
 /// sent it back, that somebody passed it on without attaching anything, or
 /// that it went to many.
-pub(super) fn settled_by_headers(head: &Message<'_>, wordings: &Wordings) -> Option<Ignored> {
+pub(super) fn settled_by_headers(
+    head: Option<&Message<'_>>,
+    wordings: &Wordings,
+) -> Option<Ignored> {
+    let Some(head) = head else {
+        return Some(Ignored::NotAMail);
+    };
     if is_bounce(head) {
         return Some(Ignored::Bounce);
     }

@@ -238,36 +238,29 @@ pub struct Mail<'a> {
 impl<'a> Mail<'a> {
     /// Parses the bytes of a mail; never fails, for `read` says what is wrong.
     pub fn parse(raw: &'a [u8], wordings: &Wordings) -> Self {
-        if !mime::is_bounded(raw) {
-            return Self {
-                raw,
-                parsed: None,
-                settled: None,
-                too_complex: true,
-            };
-        }
-        let head = mime::head(raw);
-        let settled = match &head {
-            None => Some(Ignored::NotAMail),
-            Some(head) => mime::settled_by_headers(head, wordings),
-        };
-        if settled.is_some() {
-            return Self {
-                raw,
-                parsed: head,
-                settled,
-                too_complex: false,
-            };
-        }
-        // Not held beside the whole, for a mail may have many headers.
-        drop(head);
-        let whole = mime::whole(raw);
-        Self {
+        let mail = |parsed, settled, too_complex| Self {
             raw,
-            too_complex: whole.is_none(),
-            parsed: whole.or_else(|| mime::head(raw)),
+            parsed,
             settled,
+            too_complex,
+        };
+        // A small mail is taken apart at once; of a large one it is first asked
+        // whether that can be done, and whether its headers settle it.
+        if raw.len() > SMALL {
+            if !mime::is_bounded(raw) {
+                return mail(None, None, true);
+            }
+            let head = mime::head(raw);
+            let settled = mime::settled_by_headers(head.as_ref(), wordings);
+            if settled.is_some() {
+                return mail(head, settled, false);
+            }
         }
+        let whole = mime::whole(raw);
+        let is_whole = whole.is_some();
+        let parsed = whole.or_else(|| mime::head(raw));
+        let settled = mime::settled_by_headers(parsed.as_ref(), wordings);
+        mail(parsed, settled, !is_whole && settled.is_none())
     }
 
     /// The parsed mail, where there is one. Of a mail that its headers settle
@@ -286,6 +279,9 @@ impl<'a> Mail<'a> {
         self.parsed.as_ref().map(mime::envelope).unwrap_or_default()
     }
 }
+
+/// Octets of a mail that nothing in it can make costly. A token mail has less.
+const SMALL: usize = 8 * 1024;
 
 /// How many attached mails are looked into.
 const MAX_ATTACHED: usize = 32;

@@ -67,22 +67,22 @@ pub(super) enum Gap {
 
 /// What an element's own declarations make of its box; the last of each counts.
 #[derive(Default)]
-struct Box {
-    is_none: bool,
-    is_empty: [bool; 4],
-    is_cut: bool,
+struct OwnBox {
+    gone: bool,
+    empty: [bool; 4],
+    cut: bool,
 }
 
-impl Box {
+impl OwnBox {
     fn apply(&mut self, property: &str, value: &str) {
         let sides = ["height", "width", "max-height", "max-width"];
         if property == "display" {
-            self.is_none = value == "none";
+            self.gone = value == "none";
         } else if property.starts_with("overflow") {
-            self.is_cut = value != "visible";
+            self.cut = value != "visible";
         } else if let Some((_, empty)) = sides
             .iter()
-            .zip(&mut self.is_empty)
+            .zip(&mut self.empty)
             .find(|(side, _)| **side == property)
         {
             *empty = !value.ends_with('%') && size(value).is_some_and(|n| n < TINY);
@@ -90,7 +90,7 @@ impl Box {
     }
 
     fn hides(&self) -> bool {
-        self.is_none || (self.is_cut && self.is_empty.contains(&true))
+        self.gone || (self.cut && self.empty.contains(&true))
     }
 }
 
@@ -145,7 +145,7 @@ impl Look {
         if let Some(ground) = element.attr("bgcolor") {
             look.set_ground(ground);
         }
-        let mut own = Box::default();
+        let mut own = OwnBox::default();
         for (property, value) in rules.iter().flat_map(|rule| rule.iter()) {
             own.apply(property, value);
             look.apply(property, value);
@@ -388,7 +388,7 @@ fn matters(property: &str, value: &str) -> bool {
 
 /// Whether a rule hides text by more than a colour.
 fn could_hide(rule: &Rule) -> bool {
-    let (mut look, mut own) = (Look::default(), Box::default());
+    let (mut look, mut own) = (Look::default(), OwnBox::default());
     for (property, value) in rule.iter() {
         look.apply(property, value);
         own.apply(property, value);
