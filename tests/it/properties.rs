@@ -143,11 +143,11 @@ impl Shape {
     fn text(&self) -> String {
         let mut text = String::new();
         for line in &self.above {
-            text += &format!("{line}\n");
+            text.extend([line, "\n"]);
         }
         text += "\n";
         for (label, value) in self.labels() {
-            text += &match self.layout {
+            let lines = match self.layout {
                 Layout::Beside => format!("{label}: {value}\n"),
                 Layout::NextLine => format!("{label}:\n{value}\n"),
                 Layout::BelowAGap => format!("{label}:\n\n{value}\n"),
@@ -159,12 +159,13 @@ impl Shape {
                 }
                 Layout::NoBreak => format!("{label}\u{a0}:\u{202f}{value}\n"),
             };
+            text.push_str(&lines);
             // A short word right below a token would look like its second half.
             text += "\n";
         }
         text += "https://help.salesforce.com/HTViewHelpDoc?id=user_security_token.htm\n\n";
         for line in &self.below {
-            text += &format!("{line}\n");
+            text.extend([line, "\n"]);
         }
         text
     }
