@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use mail_parser::decoders::charsets::map::charset_decoder;
 use mail_parser::{Encoding, HeaderName, Message, MessagePart, MimeHeaders, PartType};
 
-use super::{Envelope, Ignored, Wordings, html, structure, text};
+use super::{Envelope, Ignored, Wordings, html, structure, text, wording};
 
 pub(super) use super::structure::{attached_mails, head, is_bounded, whole};
 
@@ -282,6 +282,7 @@ fn rendition(
         tags = tags.saturating_add(source.bytes().filter(|b| *b == b'<').count());
         if tags > MAX_TAGS || has_huge_tag(source) {
             about.too_complex = true;
+            made.links.push_str(wording::help_page_in(source));
         } else {
             let seen = html::render(source);
             about.too_complex |= seen.too_complex;
@@ -337,7 +338,9 @@ fn decode<'p>(part: &'p MessagePart<'_>, raw: &[u8]) -> Option<Cow<'p, str>> {
         return None;
     }
     let charset = charset(part)?;
-    let encoded = raw.get(part.offset_body as usize..part.offset_end as usize)?;
+    // The line end behind the body is the border's, and may end a soft break.
+    let (begin, end) = (part.offset_body as usize, part.offset_end as usize);
+    let encoded = raw.get(begin..end)?;
     match part.encoding {
         Encoding::Base64 => {
             let base64 = structure::Base64::of(encoded)?;
@@ -347,7 +350,13 @@ fn decode<'p>(part: &'p MessagePart<'_>, raw: &[u8]) -> Option<Cow<'p, str>> {
             // mail-parser 0.11.9 drops what does not fill a group of four.
             charset.decode(base64.bytes).map(Cow::Owned)
         }
-        Encoding::QuotedPrintable if !structure::is_quoted_printable(encoded) => None,
+        Encoding::QuotedPrintable
+            if !structure::is_quoted_printable(
+                raw.get(begin..raw.len().min(end.saturating_add(2)))?,
+            ) =>
+        {
+            None
+        }
         Encoding::QuotedPrintable | Encoding::None => match charset {
             // Octets that are not all text lines: base64 is what carries them.
             Charset::Utf16 => None,

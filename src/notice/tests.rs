@@ -220,6 +220,54 @@ fn a_language_that_nobody_has_shown_us_is_read_by_its_structure() {
 }
 
 #[test]
+fn what_is_nearly_a_notice_is_told_of_in_every_language() {
+    let french = |token: &str, link: &str| {
+        foreign(
+            "text/plain",
+            &format!("Nom d'utilisateur : a@b.co\r\nJeton : {token}\r\n\r\n{link}\r\n"),
+        )
+    };
+    for cut in [
+        "Efdli7MO6ISYJj5Jy3tSDc5.",
+        "Efdli7MO6ISYJj5Jy3tSDc5 (x)",
+        "Efdli7MO6ISYJj5Jy3",
+        "Efdli7MO6ISYJj5Jy3tSDc5Efdli7MO6ISY",
+    ] {
+        assert_eq!(french(cut, LINK), "malformed", "{cut}");
+    }
+    // What is a word, a number or a hash is none.
+    for other in [
+        "internationalization",
+        "+49 30 1234567",
+        "0123456789abcdef01234567",
+    ] {
+        assert_eq!(french(other, LINK), "no-notice", "{other}");
+    }
+    // One token in a hundred has no digit.
+    let letters = "EfdliMOxISYJjkJyrtSDcGhQ";
+    assert_eq!(french(letters, LINK), format!("a@b.co {letters}"));
+    // Links as gateways rewrite them.
+    for link in [
+        "https://gate.example/v2/url?u=https-3A__help.salesforce.com_HTViewHelpDoc-3Fid-3Duser-5Fsecurity-5Ftoken.htm",
+        "https://gate.example/?url=https%3A%2F%2Fhelp.salesforce.com%2FHTViewHelpDoc%3Fid%3Duser%5Fsecurity%5Ftoken.htm",
+    ] {
+        let token = "Efdli7MO6ISYJj5Jy3tSDc5";
+        assert_eq!(french(token, link), format!("a@b.co {token}"));
+    }
+    // Both labels, and the link rewritten beyond recognition.
+    let japanese = "ユーザー名: a@b.co\r\nセキュリティトークン: Efdli7MO6ISYJj5Jy3tSDc5\r\n";
+    assert_eq!(foreign("text/plain", japanese), "unreadable");
+    let tags = format!("<p>{}<a href='{LINK}'>x</a>", "<b>x</b>".repeat(600));
+    assert_eq!(foreign("text/html", &tags), "too-complex");
+}
+
+#[test]
+fn the_number_of_a_scan_below_a_mail_is_no_second_token() {
+    let scanned = MAIL.to_owned() + "\r\nScanned as 0a1b2c3d4e5f60718293a4b5.\r\n";
+    assert!(outcome(&scanned).starts_with("mariana@"));
+}
+
+#[test]
 fn html_is_read_as_it_is_seen() {
     let table = format!(
         "<table><tr><td>Benutzername:</td><td><a href='mailto:a@b.co'>a@b.co</a></td></tr>\

@@ -105,6 +105,12 @@ pub(super) fn links_help(text: &str) -> bool {
     HELP_PAGE.iter().any(|page| text.contains(page))
 }
 
+/// The address of the help page, where a text has it.
+pub(super) fn help_page_in(text: &str) -> &'static str {
+    let found = HELP_PAGE.into_iter().find(|page| text.contains(page));
+    found.unwrap_or_default()
+}
+
 /// What the writer of the mail wrote, without what is quoted from others.
 struct OwnWords {
     text: String,
@@ -187,7 +193,16 @@ fn by_structure(text: &str) -> Found {
         }
     }
     if pairs.is_empty() {
-        return Err(NotANotice::Ignored(Ignored::NoNotice));
+        let is_near = |pair: &[Labelled]| {
+            let [first, second] = pair else { return false };
+            address(&first.value).is_some() && begins_like_token(&second.value)
+        };
+        // Worth a person's look, for nobody else would be told.
+        return Err(if lines.windows(2).any(is_near) {
+            NotANotice::Held(Doubt::Malformed)
+        } else {
+            NotANotice::Ignored(Ignored::NoNotice)
+        });
     }
     decide(
         pairs.iter().map(|(username, _)| *username),
@@ -286,9 +301,9 @@ fn is_token(word: &str) -> bool {
 }
 
 /// A token by its looks alone: it must mix letters and digits, or upper and
-/// lower case, as a word of a language does not.
+/// lower case, as a word of a language does not, and be no mere number.
 fn looks_like_token(word: &str) -> bool {
-    if !is_token(word) || is_placeholder(word) {
+    if !is_token(word) || is_placeholder(word) || is_hexadecimal(word) {
         return false;
     }
     let letters = || word.bytes().filter(u8::is_ascii_alphabetic);
@@ -299,11 +314,24 @@ fn looks_like_token(word: &str) -> bool {
     mixes_digits || turns.count() >= MIXED_CASE
 }
 
+/// Whether a value begins with what may be a token, too short, too long or with
+/// something behind it. A short one is filled up, to be judged by its looks.
+fn begins_like_token(value: &str) -> bool {
+    let end = value
+        .find(|c: char| !c.is_ascii_alphanumeric())
+        .unwrap_or(value.len());
+    let run = value.get(..end).unwrap_or_default();
+    let cut = run.get(..run.len().min(24)).unwrap_or_default();
+    let padded = format!("{cut:a<20}");
+    (16..=36).contains(&run.len()) && looks_like_token(&padded)
+}
+
 /// Of two dozen random letters some eleven differ in case from the one before;
 /// of names made of several words hardly more than six do.
 const MIXED_CASE: usize = 8;
 
-/// The number of a scan or a ticket, which gateways write below mails.
+/// The number of a scan or a ticket, which gateways write below mails. That a
+/// token of Salesforce's looks so is out of the question: one in 10^14.
 fn is_hexadecimal(word: &str) -> bool {
     let all = |digits: &str| word.chars().all(|c| digits.contains(c));
     all("0123456789abcdef") || all("0123456789ABCDEF")
@@ -322,5 +350,5 @@ pub(super) fn shows_another_token(visible: &str, token: &Secret) -> bool {
     visible
         .split_whitespace()
         .map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
-        .any(|word| looks_like_token(word) && !is_hexadecimal(word) && word != token.expose())
+        .any(|word| looks_like_token(word) && word != token.expose())
 }

@@ -42,8 +42,8 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
     // The walk is a loop and not a recursion, so deep nesting costs no stack.
     let mut looks = vec![Look::default()];
     let mut textless = 0_usize;
-    // Something hidden stood right behind the last visible letter.
-    let mut hidden_within = false;
+    // The last text was hidden, and no gap has come since.
+    let mut touches_hidden = false;
     for edge in tree.tree.root().traverse() {
         match edge {
             Edge::Open(node) => match node.value() {
@@ -53,6 +53,7 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                     }
                     let around = looks.last().cloned().unwrap_or_default();
                     let look = around.inside(element, sheets.at(node.id()));
+                    touches_hidden &= look.gap() == Gap::None && is_inline(element.name());
                     set_apart(&mut seen.visible, look.gap());
                     looks.push(look);
                     if let Some(target) = element.attr("href") {
@@ -70,13 +71,19 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                 Node::Text(text) if textless == 0 => {
                     let look = looks.last();
                     let out = if look.is_some_and(Look::hides) {
-                        hidden_within |= !text.trim().is_empty() && ends_within(&seen.visible);
+                        if !text.trim().is_empty() {
+                            if begins_within(text) && ends_within(&seen.visible) {
+                                seen.visible.push(HIDDEN_WITHIN);
+                            }
+                            touches_hidden = ends_within(text);
+                        }
                         &mut seen.hidden
                     } else {
-                        if hidden_within && ends_within(&seen.visible) && !text.starts_with(' ') {
+                        let is_marked = seen.visible.ends_with(HIDDEN_WITHIN);
+                        if touches_hidden && begins_within(text) && !is_marked {
                             seen.visible.push(HIDDEN_WITHIN);
                         }
-                        hidden_within &= text.is_empty();
+                        touches_hidden &= text.is_empty();
                         &mut seen.visible
                     };
                     if look.is_some_and(Look::keeps_lines) {
@@ -107,6 +114,7 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                     if look.hides() {
                         seen.hidden.push('\n');
                     }
+                    touches_hidden &= look.gap() == Gap::None && is_inline(element.name());
                     set_apart(&mut seen.visible, look.gap());
                     // A line break has a beginning and an end, and is one.
                     if element.name() != "br" {
@@ -160,6 +168,11 @@ fn ends_within(visible: &str) -> bool {
         .is_some_and(|c| !c.is_whitespace())
 }
 
+/// Whether a text begins within a word.
+fn begins_within(text: &str) -> bool {
+    text.chars().next().is_some_and(|c| !c.is_whitespace())
+}
+
 fn set_apart(out: &mut String, gap: Gap) {
     match gap {
         Gap::None => {}
@@ -175,17 +188,22 @@ fn end_line(out: &mut String) {
     }
 }
 
+/// What stands in the line with the text around it, and nothing else. Names with
+/// a colon are those of office programs.
+fn is_inline(name: &str) -> bool {
+    const INLINE: [&str; 42] = [
+        "a", "abbr", "acronym", "b", "base", "bdi", "bdo", "big", "blink", "cite", "code", "data",
+        "del", "dfn", "em", "font", "head", "html", "i", "ins", "kbd", "label", "link", "mark",
+        "meta", "nobr", "q", "s", "samp", "script", "small", "span", "strike", "strong", "style",
+        "template", "time", "title", "tt", "u", "var", "wbr",
+    ];
+    INLINE.contains(&name) || name.contains(':')
+}
+
 /// Sets the line end or the gap that a browser would show around an element.
 fn separate(out: &mut String, name: &str) {
     match name {
-        // What stands in the line with the text around it, and nothing else.
-        // Names with a colon are those of office programs.
-        "a" | "abbr" | "acronym" | "b" | "bdi" | "bdo" | "big" | "blink" | "cite" | "code"
-        | "data" | "dfn" | "em" | "font" | "html" | "i" | "ins" | "kbd" | "label" | "mark"
-        | "nobr" | "q" | "samp" | "small" | "span" | "strong" | "time" | "tt" | "u" | "var"
-        | "wbr" | "s" | "strike" | "del" | "head" | "style" | "script" | "template" | "title"
-        | "meta" | "link" | "base" => {}
-        name if name.contains(':') => {}
+        name if is_inline(name) => {}
         "td" | "th" | "img" | "sub" | "sup" | "ruby" | "rt" | "rp" | "input" | "button" => {
             out.push(' ');
         }
@@ -350,8 +368,10 @@ mod tests {
             "<b style='left:-999px'>x</b>",
         ] {
             assert_eq!(parted(&format!("a{hidden}b")).1, "a\u{1}b", "{hidden}");
-            assert_eq!(parted(&format!("a {hidden}b")).1, "a b", "{hidden}");
-            assert_eq!(parted(&format!("{hidden}b")).1, "b", "{hidden}");
+            assert_eq!(parted(&format!("a {hidden}b")).1, "a \u{1}b", "{hidden}");
+            assert_eq!(parted(&format!("a{hidden} b")).1, "a\u{1} b", "{hidden}");
+            assert_eq!(parted(&format!("a {hidden} b")).1, "a b", "{hidden}");
+            assert_eq!(parted(&format!("<p>{hidden}</p>b")).1, "b", "{hidden}");
         }
     }
 
