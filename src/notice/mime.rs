@@ -13,7 +13,7 @@ use mail_parser::{Encoding, HeaderName, Message, MessagePart, MimeHeaders, PartT
 
 use super::{Envelope, Ignored, Wordings, html, structure, text, wording};
 
-pub(super) use super::structure::{attached_mails, head, is_bounded, whole};
+pub(super) use super::structure::{attached_mails, head, header_section, is_bounded, whole};
 
 /// One way in which a mail reader would show the mail.
 #[derive(Default)]
@@ -208,14 +208,7 @@ pub(super) fn has_ambiguous_headers(raw: &[u8], mail: &Message<'_>) -> bool {
 /// 6376 knows CRLF only, and mail-auth 0.13.3 skips it), and for a reader it is a
 /// line end, so a signed line could be cut with it.
 pub(super) fn has_bare_cr(raw: &[u8]) -> bool {
-    let mut rest = raw;
-    while let Some(at) = rest.iter().position(|b| *b == b'\r') {
-        rest = rest.get(at.saturating_add(1)..).unwrap_or_default();
-        if rest.first() != Some(&b'\n') {
-            return true;
-        }
-    }
-    false
+    memchr::memchr_iter(b'\r', raw).any(|at| raw.get(at.saturating_add(1)) != Some(&b'\n'))
 }
 
 pub(super) fn renditions(mail: &Message<'_>) -> Renditions {

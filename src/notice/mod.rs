@@ -247,13 +247,16 @@ impl<'a> Mail<'a> {
         // A small mail is taken apart at once; of a large one it is first asked
         // whether that can be done, and whether its headers settle it.
         if raw.len() > SMALL {
-            if !mime::is_bounded(raw) {
+            if !mime::is_bounded(mime::header_section(raw)) {
                 return mail(None, None, true);
             }
             let head = mime::head(raw);
             let settled = mime::settled_by_headers(head.as_ref(), wordings);
             if settled.is_some() {
                 return mail(head, settled, false);
+            }
+            if !mime::is_bounded(raw) {
+                return mail(None, None, true);
             }
         }
         let whole = mime::whole(raw);
@@ -430,10 +433,8 @@ pub fn worth_reading(headers: &[u8], senders: &[String], wordings: &Wordings) ->
 /// and who verifies its signature must see the same lines, so this is done once
 /// and before either.
 pub fn as_sent(raw: &[u8]) -> Cow<'_, [u8]> {
-    let is_bare = |(at, byte): (usize, &u8)| {
-        *byte == b'\n' && at.checked_sub(1).and_then(|at| raw.get(at)) != Some(&b'\r')
-    };
-    if !raw.iter().enumerate().any(is_bare) {
+    let is_bare = |at: usize| at.checked_sub(1).and_then(|at| raw.get(at)) != Some(&b'\r');
+    if !memchr::memchr_iter(b'\n', raw).any(is_bare) {
         return raw.into();
     }
     let mut sent = Vec::with_capacity(raw.len().saturating_add(raw.len() / 16));

@@ -140,68 +140,58 @@ impl Borders {
     }
 }
 
-/// Where `--` stands.
+/// Where `--` stands, also within longer rows.
 fn dashes(bytes: &[u8]) -> impl Iterator<Item = usize> {
-    let pairs = bytes.iter().zip(bytes.iter().skip(1)).enumerate();
-    pairs
-        .filter(|(_, pair)| *pair == (&b'-', &b'-'))
-        .map(|(at, _)| at)
+    memchr::memchr_iter(b'-', bytes).filter(|at| bytes.get(at.saturating_add(1)) == Some(&b'-'))
 }
 
 /// Whether the mail can be taken apart in bounded time.
 pub(super) fn is_bounded(raw: &[u8]) -> bool {
     let (mut borders, mut declared, mut continued) = (0_usize, 0_usize, 0_usize);
-    for (at, byte) in raw.iter().enumerate() {
-        let from_here = || raw.get(at..).unwrap_or_default();
-        match byte {
-            b'\n' if from_here().starts_with(b"\n--") => {
-                borders = borders.saturating_add(1);
+    for at in memchr::memchr2_iter(b'\n', b'=', raw) {
+        let (before, behind) = raw.split_at(at);
+        if behind.starts_with(b"\n--") {
+            borders = borders.saturating_add(1);
+        } else if behind.starts_with(b"=") {
+            // `name=`, `name*0=`, `name*12*=`, with blanks between (RFC 2231).
+            let name = before.trim_ascii_end();
+            let of_name = |b: &u8| b.is_ascii_digit() || *b == b'*' || b.is_ascii_whitespace();
+            let number = name.iter().rev().take_while(|b| of_name(b)).count();
+            let (name, number) = name.split_at(name.len().saturating_sub(number));
+            if number.contains(&b'*') {
+                continued = continued.saturating_add(1);
             }
-            b'*' if is_continuation(from_here()) => continued = continued.saturating_add(1),
-            b'b' | b'B' => match declares_boundary(from_here()) {
-                Some(length) if length > MAX_BOUNDARY => return false,
-                Some(_) => declared = declared.saturating_add(1),
-                None => {}
-            },
-            _ => {}
+            if ends_with_boundary(name) {
+                declared = declared.saturating_add(1);
+                if memchr::memchr(b'\n', behind).unwrap_or(behind.len()) > MAX_BOUNDARY {
+                    return false;
+                }
+            }
         }
     }
     borders <= MAX_BORDERS && declared <= MAX_DECLARED && continued <= MAX_CONTINUED
 }
 
-/// `*0=`, `*12*=`, with blanks between.
-fn is_continuation(text: &[u8]) -> bool {
-    let mut rest = text
-        .iter()
-        .skip_while(|b| b.is_ascii_digit() || matches!(b, b'*' | b' ' | b'\t'));
-    rest.next() == Some(&b'=')
+fn ends_with_boundary(text: &[u8]) -> bool {
+    const NAME: &[u8] = b"boundary";
+    text.get(text.len().saturating_sub(NAME.len())..)
+        .is_some_and(|end| end.eq_ignore_ascii_case(NAME))
 }
 
-/// The length of the line that declares a boundary from here on.
-fn declares_boundary(text: &[u8]) -> Option<usize> {
-    let name = text.get(..8)?;
-    if !name.eq_ignore_ascii_case(b"boundary") {
-        return None;
-    }
-    let behind = text.get(8..)?;
-    let mut rest = behind
-        .iter()
-        .skip_while(|b| b.is_ascii_digit() || b.is_ascii_whitespace() || **b == b'*');
-    if rest.next() != Some(&b'=') {
-        return None;
-    }
-    Some(behind.iter().take_while(|b| **b != b'\n').count())
+/// The header section, up to the empty line that ends it.
+pub(super) fn header_section(raw: &[u8]) -> &[u8] {
+    let end = memchr::memchr_iter(b'\n', raw).find(|at| {
+        let next = raw.get(at.saturating_add(1)..).unwrap_or_default();
+        next.starts_with(b"\n") || next.starts_with(b"\r\n")
+    });
+    end.and_then(|end| raw.get(..end)).unwrap_or(raw)
 }
 
 /// A letter of `…/rfc822` goes, wherever mail-parser would take it for the
 /// subtype of a part.
 fn spoil_nested(bytes: &mut Cow<'_, [u8]>) {
     let mut spots = Vec::new();
-    for (at, _) in bytes
-        .iter()
-        .enumerate()
-        .filter(|(_, b)| matches!(b, b'/' | b')'))
-    {
+    for at in memchr::memchr2_iter(b'/', b')', bytes) {
         let behind = bytes.get(at.saturating_add(1)..).unwrap_or_default();
         let skipped = behind
             .iter()

@@ -71,15 +71,19 @@ pub(super) fn is_linked(shown: &Rendition) -> bool {
 /// that of a token mail.
 pub(super) fn find(shown: &Rendition, announced: bool, wordings: &Wordings) -> Found {
     let linked = is_linked(shown);
-    let own = own_words(&shown.visible);
+    let own = || own_words(&shown.visible);
     if !announced && !linked {
+        if !wordings.token_label.is_match(&shown.visible) {
+            return Err(NotANotice::Ignored(Ignored::NoNotice));
+        }
         // A gateway may have rewritten the link beyond recognition. The labels
         // alone are too little to act on, and too much to pass over.
-        return match by_labels(&own.text, wordings) {
+        return match by_labels(&own().text, wordings) {
             Ok(_) => Err(NotANotice::Held(Doubt::Unreadable)),
             Err(_) => Err(NotANotice::Ignored(Ignored::NoNotice)),
         };
     }
+    let own = own();
     let found = match by_labels(&own.text, wordings) {
         Err(NotANotice::Ignored(Ignored::NoNotice)) if linked => by_structure(&own.text),
         found => found,

@@ -65,6 +65,8 @@ pub struct Wordings {
     pub(super) username: Regex,
     /// Three captures: the value, what follows on its line, and the next line.
     pub(super) token: Regex,
+    /// A label of the token anywhere: a quick look before the others.
+    pub(super) token_label: Regex,
     /// In lower case.
     subjects: Vec<String>,
 }
@@ -104,6 +106,7 @@ impl Wordings {
             token: compile(format!(
                 r"(?im)^[ *|]*(?:{tokens})[ *]*(?:\([^()\n]{{1,40}}\))?[ *]*:{GAP}(\S+)([^\n]*)(?:\n([^\n]*))?"
             ))?,
+            token_label: compile(format!("(?i)(?:{tokens})"))?,
             subjects,
         })
     }
