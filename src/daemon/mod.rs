@@ -220,6 +220,9 @@ pub async fn run(
 
     let mut worker_ended = worker_ended;
     let ended = tokio::select! {
+        // At a stop the tasks let go of the worker, and it may have ended before
+        // this task is woken: that is no failure.
+        biased;
         () = stop.cancelled() => Ok(()),
         _ = &mut worker_ended => Err(DaemonError::WorkerGone),
     };
