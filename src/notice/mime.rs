@@ -8,10 +8,9 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use mail_parser::decoders::charsets::map::charset_decoder;
-use mail_parser::{Encoding, HeaderName, Message, MessagePart, MimeHeaders, PartType};
+use mail_parser::{HeaderName, Message, MessagePart, MimeHeaders, PartType};
 
-use super::{Envelope, Ignored, Wordings, html, structure, text, wording};
+use super::{Envelope, Ignored, Wordings, decode, html, structure, text, wording};
 
 pub(super) use super::structure::{attached_mails, head, header_section, is_bounded, whole};
 
@@ -255,7 +254,7 @@ fn rendition(
     let mut made = Rendition::default();
     let mut tags = 0_usize;
     for part in parts.filter_map(|id| mail.parts.get(id as usize)) {
-        let decoded = decode(part, &mail.raw_message);
+        let decoded = decode::text(part, &mail.raw_message);
         about.broken |= decoded.is_none();
         let (source, is_html) = match (&part.body, &decoded) {
             (PartType::Html(source), decoded) => (decoded.as_ref().unwrap_or(source), true),
@@ -311,121 +310,5 @@ fn flowed<'t>(part: &MessagePart<'_>, text: &'t str) -> Cow<'t, str> {
         text::unflow(text, says("delsp", "yes")).into()
     } else {
         text.into()
-    }
-}
-
-/// The text of a shown part; `None` where it could not be decoded without loss.
-fn decode<'p>(part: &'p MessagePart<'_>, raw: &[u8]) -> Option<Cow<'p, str>> {
-    let text = match &part.body {
-        PartType::Text(text) | PartType::Html(text) => text.as_ref(),
-        PartType::Binary(_)
-        | PartType::InlineBinary(_)
-        | PartType::Message(_)
-        | PartType::Multipart(_) => return Some("".into()),
-    };
-    if !has_known_encoding(part) {
-        return None;
-    }
-    // U+FFFD is the sign of bytes that no character stands for.
-    if part.is_encoding_problem || text.contains('\u{fffd}') {
-        return None;
-    }
-    let charset = charset(part)?;
-    // The line end behind the body is the border's, and may end a soft break.
-    let (begin, end) = (part.offset_body as usize, part.offset_end as usize);
-    let encoded = raw.get(begin..end)?;
-    match part.encoding {
-        Encoding::Base64 => {
-            let base64 = structure::Base64::of(encoded)?;
-            if base64.is_padded && !matches!(charset, Charset::Utf16) {
-                return Some(text.into());
-            }
-            // mail-parser 0.11.9 drops what does not fill a group of four.
-            charset.decode(base64.bytes).map(Cow::Owned)
-        }
-        Encoding::QuotedPrintable
-            if !structure::is_quoted_printable(
-                raw.get(begin..raw.len().min(end.saturating_add(2)))?,
-            ) =>
-        {
-            None
-        }
-        Encoding::QuotedPrintable | Encoding::None => match charset {
-            // Octets that are not all text lines: base64 is what carries them.
-            Charset::Utf16 => None,
-            Charset::Unknown if !text.is_ascii() => None,
-            Charset::Unknown | Charset::Utf8 | Charset::Known(_) => Some(text.into()),
-        },
-    }
-}
-
-/// Whether its Content-Transfer-Encoding is one of RFC 2045 (section 6.1), or
-/// none is named. mail-parser 0.11.9 takes any other for 7bit.
-fn has_known_encoding(part: &MessagePart<'_>) -> bool {
-    part.content_transfer_encoding().is_none_or(|named| {
-        ["7bit", "8bit", "binary", "quoted-printable", "base64"]
-            .iter()
-            .any(|known| named.trim().eq_ignore_ascii_case(known))
-    })
-}
-
-/// What is known of a part's charset.
-#[derive(Clone, Copy)]
-enum Charset {
-    /// None is named, or UTF-8.
-    Utf8,
-    Known(fn(&[u8]) -> String),
-    /// UTF-16 in the order that its BOM says.
-    Utf16,
-    /// mail-parser 0.11.9 reads it as UTF-8.
-    Unknown,
-}
-
-/// The charset of a part; `None` where two are named, or UTF-7, which no mail
-/// reader of today takes for text.
-fn charset(part: &MessagePart<'_>) -> Option<Charset> {
-    let mut named = part
-        .content_type()
-        .and_then(|ct| ct.attributes())
-        .unwrap_or_default()
-        .iter()
-        .filter(|attribute| attribute.name.eq_ignore_ascii_case("charset"))
-        .map(|attribute| attribute.value.trim().to_ascii_lowercase());
-    let (name, None) = (named.next().unwrap_or_default(), named.next()) else {
-        return None;
-    };
-    match name.as_str() {
-        "" | "utf-8" | "utf8" => Some(Charset::Utf8),
-        "utf-7" | "csutf7" | "unicode-1-1-utf-7" => None,
-        "utf-16" | "csutf16" | "unicode" | "csunicode" => Some(Charset::Utf16),
-        name => Some(charset_decoder(name.as_bytes()).map_or(Charset::Unknown, Charset::Known)),
-    }
-}
-
-impl Charset {
-    fn decode(self, bytes: Vec<u8>) -> Option<String> {
-        let text = match self {
-            Self::Utf8 | Self::Unknown => String::from_utf8(bytes).ok()?,
-            Self::Known(decoder) => decoder(&bytes),
-            Self::Utf16 => {
-                let (little, rest) = match bytes.split_at_checked(2)? {
-                    ([0xff, 0xfe], rest) => (true, rest),
-                    ([0xfe, 0xff], rest) => (false, rest),
-                    _ => return None,
-                };
-                let (units, odd) = rest.as_chunks::<2>();
-                let units = units.iter().map(|unit| {
-                    if little {
-                        u16::from_le_bytes(*unit)
-                    } else {
-                        u16::from_be_bytes(*unit)
-                    }
-                });
-                let text = char::decode_utf16(units).collect::<Result<_, _>>().ok()?;
-                odd.is_empty().then_some(text)?
-            }
-        };
-        let is_sure = !matches!(self, Self::Unknown) || text.is_ascii();
-        (is_sure && !text.contains('\u{fffd}')).then_some(text)
     }
 }
