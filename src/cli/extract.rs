@@ -72,7 +72,8 @@ fn progress_bar(files: &[PathBuf]) -> ProgressBar {
 type Mails = Box<dyn Iterator<Item = Result<(String, Vec<u8>), CliError>>>;
 
 /// The mails of a file, a Maildir folder or standard input. Of a mail that is
-/// larger than `max_size` no more is read than shows that it is.
+/// larger than `max_size` no more is read than shows that it is, but in an mbox,
+/// which must be read to find the next one.
 fn mails(path: &Path, max_size: usize) -> Result<Mails, CliError> {
     if path.is_dir() {
         let files = maildir(path).map_err(|source| unreadable(path, source))?;

@@ -42,7 +42,7 @@ pub(super) struct Renditions {
 const MAX_TAGS: usize = 1000;
 
 /// How many words a tag may have: each attribute is compared with the others.
-const MAX_ATTRIBUTES: usize = 200;
+const MAX_ATTRIBUTES: usize = 600;
 
 pub(super) fn envelope(mail: &Message<'_>) -> Envelope {
     Envelope {
@@ -172,13 +172,14 @@ pub(super) fn is_reply_or_forward(subject: &str) -> bool {
 /// while a signature covers the field that is written right, so one that is
 /// not would stand outside of every signature.
 pub(super) fn has_ambiguous_headers(raw: &[u8], mail: &Message<'_>) -> bool {
-    const ONCE: [HeaderName<'static>; 6] = [
+    const ONCE: [HeaderName<'static>; 7] = [
         HeaderName::From,
         HeaderName::Subject,
         HeaderName::Date,
         HeaderName::MimeVersion,
         HeaderName::ContentType,
         HeaderName::ContentTransferEncoding,
+        HeaderName::ContentDisposition,
     ];
     let stands_twice = |part: &MessagePart<'_>, wanted: &HeaderName<'_>| {
         let same = part.headers.iter().filter(|field| field.name == *wanted);
@@ -196,16 +197,15 @@ pub(super) fn has_ambiguous_headers(raw: &[u8], mail: &Message<'_>) -> bool {
         let is_binary = matches!(part.body, PartType::Binary(_) | PartType::InlineBinary(_));
         !is_binary
     };
-    mail.parts
-        .iter()
-        .filter(is_shown)
-        .any(|part| ONCE.iter().any(|wanted| stands_twice(part, wanted)))
-        || mail.headers().iter().any(is_misspelt)
+    mail.parts.iter().filter(is_shown).any(|part| {
+        ONCE.iter().any(|wanted| stands_twice(part, wanted)) || part.headers.iter().any(is_misspelt)
+    })
 }
 
 /// Whether a CR stands without its LF. For a signature it is not there (RFC
 /// 6376 knows CRLF only, and mail-auth 0.13.3 skips it), and for a reader it is a
-/// line end, so a signed line could be cut with it.
+/// line end, so a signed line could be cut with it. Mail has none of them, not
+/// even in attachments, so they are looked for everywhere.
 pub(super) fn has_bare_cr(raw: &[u8]) -> bool {
     memchr::memchr_iter(b'\r', raw).any(|at| raw.get(at.saturating_add(1)) != Some(&b'\n'))
 }
@@ -223,7 +223,37 @@ pub(super) fn renditions(mail: &Message<'_>) -> Renditions {
     let htmls = (mail.html_body != mail.text_body).then(|| show(&mail.html_body));
     made.shown.push(texts);
     made.shown.extend(htmls);
+    made.shown.extend(other_texts(mail));
     made
+}
+
+/// Texts of kinds that some mail readers show in place of the others: enriched
+/// text, AMP. Each is a rendition of its own, so that it must not disagree.
+fn other_texts<'m>(mail: &'m Message<'_>) -> impl Iterator<Item = Rendition> + 'm {
+    let ids = mail.attachments.iter();
+    ids.filter_map(|id| mail.parts.get(*id as usize))
+        .filter_map(|part| {
+            let kind = part.content_type()?;
+            let subtype = kind.subtype()?;
+            let is_other = kind.ctype() == "text" && !matches!(subtype, "plain" | "html");
+            let is_attached = part
+                .content_disposition()
+                .is_some_and(mail_parser::ContentType::is_attachment);
+            let PartType::Text(source) = &part.body else {
+                return None;
+            };
+            if !is_other || is_attached {
+                return None;
+            }
+            let mut made = Rendition::default();
+            let is_html = subtype.contains("html");
+            if is_html && !has_huge_tag(source) && source.matches('<').count() <= MAX_TAGS {
+                push(&mut made.visible, &html::render(source).visible);
+            } else {
+                push(&mut made.visible, source);
+            }
+            Some(made)
+        })
 }
 
 /// Texts that mail-parser 0.11.9 takes for attachments and that mail readers
@@ -291,12 +321,37 @@ fn push(out: &mut String, shown: &str) {
     out.push('\n');
 }
 
+/// Whether a tag has more attributes than are looked at, read as a browser
+/// does: what is in quotation marks does not end it.
 fn has_huge_tag(html: &str) -> bool {
-    html.split('<').skip(1).any(|tag| {
-        let tag = tag.split('>').next().unwrap_or_default();
-        let is_markup = tag.starts_with(|c: char| c.is_ascii_alphabetic());
-        is_markup && tag.split_ascii_whitespace().nth(MAX_ATTRIBUTES).is_some()
-    })
+    let mut bytes = html.bytes().peekable();
+    let (mut in_tag, mut quote, mut words) = (false, None, 0_usize);
+    while let Some(byte) = bytes.next() {
+        if !in_tag {
+            let begins = |next: Option<&u8>| {
+                next.is_some_and(|next| next.is_ascii_alphabetic() || *next == b'/')
+            };
+            in_tag = byte == b'<' && begins(bytes.peek());
+            (quote, words) = (None, 0);
+        } else if let Some(mark) = quote {
+            if byte == mark {
+                quote = None;
+                words = words.saturating_add(1);
+            }
+        } else {
+            match byte {
+                b'"' | b'\'' => quote = Some(byte),
+                b'>' => in_tag = false,
+                b'/' | b'=' => words = words.saturating_add(1),
+                _ if byte.is_ascii_whitespace() => words = words.saturating_add(1),
+                _ => {}
+            }
+        }
+        if words > MAX_ATTRIBUTES {
+            return true;
+        }
+    }
+    false
 }
 
 /// The text of a part without the line ends that `format=flowed` added.

@@ -91,8 +91,7 @@ impl Notice {
     }
 }
 
-/// A mail that was read.
-#[derive(Clone, Debug)]
+/// A mail that was read. Not to be printed: the attached mail has the token in it.
 pub struct Reading {
     /// What it says.
     pub notice: Notice,
@@ -197,7 +196,10 @@ pub fn read(mail: &Mail<'_>, wordings: &Wordings) -> Result<Reading, NotANotice>
         return Err(why);
     };
     let mut found: Option<Result<Reading, NotANotice>> = None;
-    for inner in mime::attached_mails(parsed, mail.raw).take(MAX_ATTACHED) {
+    for (nth, inner) in mime::attached_mails(parsed, mail.raw).enumerate() {
+        if nth == MAX_ATTACHED {
+            return Err(NotANotice::Held(Doubt::TooComplex));
+        }
         let inner = as_sent(&inner).into_owned();
         let read = match read_itself(&Mail::parse(&inner, wordings), wordings) {
             Ok(notice) => Ok(Reading {
@@ -222,8 +224,10 @@ fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotic
     }
     if mail.too_complex {
         // What was not taken apart is looked at as one text.
-        let text = String::from_utf8_lossy(mail.raw);
-        return Err(if wordings.announce(&text) || wording::links_help(&text) {
+        let raw = String::from_utf8_lossy(mail.raw);
+        let subject = mail.parsed.as_ref().map(mime::subject).unwrap_or_default();
+        let announced = wordings.announce(&subject) || wordings.announce(&text::one_line(&raw));
+        return Err(if announced || wording::links_help(&raw) {
             NotANotice::Held(Doubt::TooComplex)
         } else {
             NotANotice::Ignored(Ignored::NoNotice)
@@ -264,8 +268,8 @@ fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotic
             let why = flaw().map_or(NotANotice::Ignored(Ignored::NoNotice), NotANotice::Held);
             Err(why)
         }
-        Err(NotANotice::Held(Doubt::Malformed)) => {
-            Err(NotANotice::Held(flaw().unwrap_or(Doubt::Malformed)))
+        Err(NotANotice::Held(doubt @ (Doubt::Malformed | Doubt::Unreadable))) => {
+            Err(NotANotice::Held(flaw().unwrap_or(doubt)))
         }
         Err(why) => Err(why),
     }
@@ -287,6 +291,7 @@ fn flaw(
         Some(Doubt::TooComplex)
     } else if any(&|r| {
         wording::is_suspicious(&r.hidden, wordings)
+            || wording::hides_within_labels(&r.visible, wordings)
             || r.visible.contains(text::RIGHT_TO_LEFT_OVERRIDE)
     }) {
         Some(Doubt::HiddenText)

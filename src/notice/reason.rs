@@ -47,7 +47,8 @@ pub enum Doubt {
     TooLarge,
     /// More than one notice is attached.
     SeveralMails,
-    /// A header that must stand once stands twice, or is misspelt.
+    /// A header that must stand once stands twice, or is misspelt so that some
+    /// programs take it for that header and others do not.
     DuplicateHeader,
     /// The labels are there, and a value is missing or has an impossible shape.
     Malformed,

@@ -32,6 +32,11 @@ fn two_tokens_are_never_guessed_between() {
         let beside = format!("{MAIL}\r\n{more}\r\n");
         assert_eq!(outcome(&beside), "two-tokens", "{more}");
     }
+    // Right below, and of a shape that no word-like look would give away.
+    let below = MAIL.to_owned() + "Security token: 0123456789abcdef01234567\r\n";
+    assert_eq!(outcome(&below), "two-tokens");
+    let below = MAIL.to_owned() + "Security token: short-one\r\n";
+    assert_eq!(outcome(&below), "malformed");
     for more in ["Security token: Efdli-7MO6", "Username: somebody"] {
         let beside = format!("{MAIL}\r\n{more}\r\n");
         assert_eq!(outcome(&beside), "malformed", "{more}");
@@ -81,6 +86,23 @@ fn a_token_that_was_cut_is_not_read() {
     );
     for whole in [mail.clone(), format!("{mail}==")] {
         assert_eq!(outcome(&whole), "a@b.co Efdli7MO6ISYJj5Jy3tSDc5xy");
+    }
+}
+
+/// Every other reader takes a part with such a field for 7bit.
+#[test]
+fn a_field_of_a_part_in_disguise_is_not_followed() {
+    let body = MAIL.split("\r\n\r\n").nth(1).unwrap().replace('@', "=40");
+    let mail = |field: &str| {
+        format!(
+            "Subject: Your new Salesforce security token\r\n\
+             Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\
+             {field}: quoted-printable\r\n\r\n{body}\r\n--b--\r\n"
+        )
+    };
+    assert!(outcome(&mail("Content-Transfer-Encoding")).starts_with("mariana@"));
+    for misspelt in ["Content-Trans fer-Encoding", "Content-Transfer-Encoding "] {
+        assert_eq!(outcome(&mail(misspelt)), "duplicate-header", "{misspelt}");
     }
 }
 

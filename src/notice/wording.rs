@@ -10,7 +10,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Doubt, Ignored, NotANotice, Notice, Username, Wordings, mime::Rendition};
+use super::html::HIDDEN_WITHIN;
+use super::mime::Rendition;
+use super::{Doubt, Ignored, NotANotice, Notice, Username, Wordings};
 use crate::secret::Secret;
 
 /// What one rendition holds.
@@ -62,6 +64,28 @@ pub(super) fn is_suspicious(hidden: &str, wordings: &Wordings) -> bool {
         || hidden.split_whitespace().any(looks_like_token)
 }
 
+/// Whether one short line ends with an address, and another with what looks like
+/// a token.
+fn holds_both(text: &str) -> bool {
+    let values = || {
+        let is_edge = |c: char| !c.is_ascii_alphanumeric();
+        text.lines()
+            .filter(|line| line.len() <= 120)
+            .filter_map(|line| line.split_whitespace().next_back())
+            .map(move |word| word.trim_matches(is_edge))
+    };
+    values().any(looks_like_token) && values().any(|word| address(word).is_some())
+}
+
+/// Whether visible words that hidden text interrupts would be a label.
+pub(super) fn hides_within_labels(visible: &str, wordings: &Wordings) -> bool {
+    let count = |text: &str| {
+        let usernames = wordings.username.find_iter(text).count();
+        usernames.saturating_add(wordings.token.find_iter(text).count())
+    };
+    visible.contains(HIDDEN_WITHIN) && count(visible) != count(&visible.replace(HIDDEN_WITHIN, ""))
+}
+
 /// Whether the help page on security tokens is linked or named.
 pub(super) fn is_linked(shown: &Rendition) -> bool {
     links_help(&shown.visible) || links_help(&shown.links)
@@ -89,6 +113,10 @@ pub(super) fn find(shown: &Rendition, announced: bool, wordings: &Wordings) -> F
         found => found,
     };
     match found {
+        // All of it is there, and not as it is known: nobody else would be told.
+        Err(NotANotice::Ignored(Ignored::NoNotice)) if linked && holds_both(&own.text) => {
+            Err(NotANotice::Held(Doubt::Unreadable))
+        }
         Err(NotANotice::Ignored(Ignored::NoNotice)) if own.quotes => {
             let all = unquoted(&shown.visible);
             match by_labels(&all, wordings) {
@@ -161,7 +189,9 @@ fn by_labels(text: &str, wordings: &Wordings) -> Found {
     let mut tokens = Vec::new();
     for found in wordings.token.captures_iter(text) {
         let group = |n| found.get(n).map_or("", |value| value.as_str());
-        if is_cut(group(2), group(3)) {
+        let end = found.get(0).map_or(text.len(), |all| all.end());
+        let below = text.get(end..).unwrap_or_default().lines().nth(1);
+        if is_cut(group(2), below.unwrap_or_default()) {
             return Err(NotANotice::Held(Doubt::Malformed));
         }
         tokens.push(group(1).trim_matches('*'));
@@ -269,9 +299,10 @@ fn labelled_lines(text: &str) -> Vec<Labelled> {
         if line.is_empty() {
             continue;
         }
-        let (label, mut value) = line.split_once(':').unwrap_or(("", line));
+        let (label, mut value) = line.split_once(':').unwrap_or((line, ""));
+        let has_colon = line.contains(':');
         value = value.trim();
-        if value.is_empty() {
+        if value.is_empty() && has_colon {
             // The value on the next line, or below one empty line.
             lines.next_if(|next| next.is_empty());
             value = lines

@@ -63,7 +63,7 @@ pub enum WordingError {
 pub struct Wordings {
     /// One capture: the value behind the label.
     pub(super) username: Regex,
-    /// Three captures: the value, what follows on its line, and the next line.
+    /// Two captures: the value, and what follows on its line.
     pub(super) token: Regex,
     /// A label of the token anywhere: a quick look before the others.
     pub(super) token_label: Regex,
@@ -104,7 +104,7 @@ impl Wordings {
         Ok(Self {
             username: compile(format!(r"(?im)^[ *|]*(?:{usernames})[ *]*:{GAP}(\S[^\n]*)"))?,
             token: compile(format!(
-                r"(?im)^[ *|]*(?:{tokens})[ *]*(?:\([^()\n]{{1,40}}\))?[ *]*:{GAP}(\S+)([^\n]*)(?:\n([^\n]*))?"
+                r"(?im)^[ *|]*(?:{tokens})[ *]*(?:\([^()\n]{{1,40}}\))?[ *]*:{GAP}(\S+)([^\n]*)"
             ))?,
             token_label: compile(format!("(?i)(?:{tokens})"))?,
             subjects,

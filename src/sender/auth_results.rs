@@ -29,16 +29,23 @@ pub(super) fn ask(
     receivers: &[String],
     domain: &str,
 ) -> Option<Word> {
+    const NAME: &str = "Authentication-Results";
     let fields = mail.headers().iter().filter(|field| {
-        field
-            .name
-            .as_str()
-            .eq_ignore_ascii_case("Authentication-Results")
+        let name = field.name.as_str();
+        let letters = name.chars().filter(|c| !c.is_whitespace());
+        letters.collect::<String>().eq_ignore_ascii_case(NAME)
     });
     let mut ours: Option<Results> = None;
     for field in fields {
         let value = raw.get(field.offset_start as usize..field.offset_end as usize);
+        // Receivers take forged fields out by their exact name, so a misspelt one
+        // is none of theirs.
+        let written = raw.get(field.offset_field as usize..field.offset_start as usize);
+        let is_exact = written
+            .and_then(|name| name.strip_suffix(b":"))
+            .is_some_and(|name| name.eq_ignore_ascii_case(NAME.as_bytes()));
         let results = value
+            .filter(|_| is_exact)
             .and_then(|value| std::str::from_utf8(value).ok())
             .and_then(parse);
         match (results, &mut ours) {
@@ -52,11 +59,17 @@ pub(super) fn ask(
             // Some receivers write a field for each method. What stands below may
             // be somebody else's in our name, so it can only take away.
             (Some(older), Some(newest)) => {
-                if older.authserv_id.eq_ignore_ascii_case(&newest.authserv_id) {
+                let is_ours = |id: &String| id.eq_ignore_ascii_case(&older.authserv_id);
+                if receivers.iter().any(is_ours) {
                     newest.below.extend(older.methods);
                 }
             }
-            (None, Some(_)) => {}
+            // It may be ours, and tell what a DMARC pass rests on.
+            (None, Some(newest)) => newest.below.push(Method {
+                name: "dkim".to_owned(),
+                result: "unreadable".to_owned(),
+                properties: Vec::new(),
+            }),
         }
     }
     ours.map(|results| results.word(domain))
@@ -375,6 +388,7 @@ mod tests {
         assert_eq!(newest(&[dmarc, fail]), Some(false));
         assert_eq!(newest(&[dmarc, pass, fail]), Some(false));
         assert_eq!(newest(&[dmarc, pass, spf]), Some(true));
+        assert_eq!(newest(&[dmarc, "mx.example.com; spf=pass (a"]), Some(false));
         assert_eq!(newest(&[spf, pass]), Some(false));
         // What cannot be read may be ours, with the attacker's words in it.
         for strange in [
@@ -382,6 +396,18 @@ mod tests {
             "mx.example.com; spf=fail smtp.mailfrom=\"a\\\"@evil",
         ] {
             assert_eq!(newest(&[strange, pass]), None, "{strange}");
+        }
+        for name in ["Authen tication-Results", "Authentication-Results "] {
+            let raw = format!("{name}: {pass}\r\nFrom: support@salesforce.com\r\n\r\n");
+            let mail = Mail::parse(raw.as_bytes(), &Wordings::default());
+            let ours = ["mx.example.com".to_owned()];
+            let word = ask(
+                mail.parsed().unwrap(),
+                raw.as_bytes(),
+                &ours,
+                "salesforce.com",
+            );
+            assert_eq!(word, None, "{name}");
         }
         let raw = b"Authentication-Results: mx.example.com; spf=fail smtp.mailfrom=\xff\r\n\
             Authentication-Results: mx.example.com; dkim=pass header.d=salesforce.com\r\n\r\n";

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use proptest::prelude::*;
 use tokenwatch::judge::{Finding, Policy, judge};
-use tokenwatch::notice::{Mail, NotANotice, Reading, Wordings, read};
+use tokenwatch::notice::{Mail, NotANotice, Reading, Wordings, as_sent, read};
 use tokenwatch::sender::{self, Keys, Verdict};
 
 use crate::support::dns::Dns;
@@ -346,7 +346,8 @@ fn flow(text: &str, delsp: bool, width: usize) -> String {
 
 fn reading(mail: &[u8]) -> Result<Reading, NotANotice> {
     let wordings = Wordings::default();
-    read(&Mail::parse(mail, &wordings), &wordings)
+    let sent = as_sent(mail);
+    read(&Mail::parse(&sent, &wordings), &wordings)
 }
 
 proptest! {

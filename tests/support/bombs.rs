@@ -189,6 +189,14 @@ fn pages() -> Vec<Bomb> {
                 numbered(|n| format!(" x{n}"), 0..20_000)
             )),
         ),
+        (
+            "100,000 attributes behind slashes",
+            html(&format!("<a{}>x", "/aa=''".repeat(100_000))),
+        ),
+        (
+            "100,000 attributes of an end",
+            html(&format!("</a q='>'{}>x", " aa".repeat(100_000))),
+        ),
         ("45 parts of tags that mend each other", {
             let part = format!(
                 "--b\r\nContent-Type: text/html\r\n\r\n{}\r\n",

@@ -11,6 +11,8 @@ use ego_tree::iter::Edge;
 use scraper::{Html, Node};
 use style::{Gap, Look, Sheets};
 
+use super::text;
+
 /// The text of an HTML part.
 #[derive(Default)]
 pub(super) struct Seen {
@@ -53,43 +55,51 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                     }
                     let around = looks.last().cloned().unwrap_or_default();
                     let look = around.inside(element, sheets.at(node.id()));
-                    touches_hidden &= look.gap() == Gap::None && is_inline(element.name());
-                    set_apart(&mut seen.visible, look.gap());
+                    if !look.hides() {
+                        touches_hidden &= !stands_apart(&look, element.name());
+                        separate(&mut seen.visible, &look, element.name());
+                    }
                     looks.push(look);
                     if let Some(target) = element.attr("href") {
                         seen.links.push_str(target);
                         seen.links.push('\n');
                     }
-                    separate(&mut seen.visible, element.name());
                 }
                 // The library keeps the tags in there as text.
-                Node::Text(text) if textless == 0 && is_raw(node.parent()) => {
+                Node::Text(source) if textless == 0 && is_raw(node.parent()) => {
                     if with_conditionals {
-                        push_hidden(&mut seen.hidden, text);
+                        push_hidden(&mut seen.hidden, source);
                     }
                 }
-                Node::Text(text) if textless == 0 => {
+                Node::Text(source) if textless == 0 => {
                     let look = looks.last();
                     let out = if look.is_some_and(Look::hides) {
-                        if !text.trim().is_empty() {
-                            if begins_within(text) && ends_within(&seen.visible) {
+                        if !text::normalise(source).trim().is_empty() {
+                            if begins_within(source)
+                                && ends_within(&seen.visible)
+                                && !seen.visible.ends_with(HIDDEN_WITHIN)
+                            {
                                 seen.visible.push(HIDDEN_WITHIN);
                             }
-                            touches_hidden = ends_within(text);
+                            touches_hidden = ends_within(source);
                         }
                         &mut seen.hidden
                     } else {
-                        let is_marked = seen.visible.ends_with(HIDDEN_WITHIN);
-                        if touches_hidden && begins_within(text) && !is_marked {
+                        let is_marked = seen.visible.ends_with([HIDDEN_WITHIN, '\n']);
+                        if touches_hidden
+                            && begins_within(source)
+                            && !is_marked
+                            && !seen.visible.is_empty()
+                        {
                             seen.visible.push(HIDDEN_WITHIN);
                         }
-                        touches_hidden &= text.is_empty();
+                        touches_hidden &= source.is_empty();
                         &mut seen.visible
                     };
                     if look.is_some_and(Look::keeps_lines) {
-                        out.push_str(text);
+                        out.push_str(source);
                     } else {
-                        push_collapsed(out, text);
+                        push_collapsed(out, source);
                     }
                 }
                 // One mail program shows these comments, all others do not.
@@ -113,12 +123,10 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                     let look = looks.pop().unwrap_or_default();
                     if look.hides() {
                         seen.hidden.push('\n');
-                    }
-                    touches_hidden &= look.gap() == Gap::None && is_inline(element.name());
-                    set_apart(&mut seen.visible, look.gap());
-                    // A line break has a beginning and an end, and is one.
-                    if element.name() != "br" {
-                        separate(&mut seen.visible, element.name());
+                    } else if element.name() != "br" {
+                        // A line break has a beginning and an end, and is one.
+                        touches_hidden &= !stands_apart(&look, element.name());
+                        separate(&mut seen.visible, &look, element.name());
                     }
                 }
             }
@@ -158,7 +166,7 @@ fn conditional(comment: &str) -> Option<&str> {
 
 /// Stands where something hidden interrupts a word: no username and no token has
 /// it, so what was cut out of one is not passed over.
-const HIDDEN_WITHIN: char = '\u{1}';
+pub(super) const HIDDEN_WITHIN: char = '\u{2}';
 
 /// Whether the text so far ends within a word.
 fn ends_within(visible: &str) -> bool {
@@ -173,50 +181,108 @@ fn begins_within(text: &str) -> bool {
     text.chars().next().is_some_and(|c| !c.is_whitespace())
 }
 
-fn set_apart(out: &mut String, gap: Gap) {
-    match gap {
-        Gap::None => {}
-        Gap::Blank if ends_within(out) => out.push(' '),
-        Gap::Blank => {}
-        Gap::Line => end_line(out),
-    }
-}
-
 fn end_line(out: &mut String) {
     if !out.is_empty() && !out.ends_with('\n') {
         out.push('\n');
     }
 }
 
-/// What stands in the line with the text around it, and nothing else. Names with
-/// a colon are those of office programs.
-fn is_inline(name: &str) -> bool {
-    const INLINE: [&str; 42] = [
-        "a", "abbr", "acronym", "b", "base", "bdi", "bdo", "big", "blink", "cite", "code", "data",
-        "del", "dfn", "em", "font", "head", "html", "i", "ins", "kbd", "label", "link", "mark",
-        "meta", "nobr", "q", "s", "samp", "script", "small", "span", "strike", "strong", "style",
-        "template", "time", "title", "tt", "u", "var", "wbr",
+/// What stands in blocks of its own. Elements that nobody knows are shown in the
+/// line.
+fn is_block(name: &str) -> bool {
+    const BLOCKS: [&str; 51] = [
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "body",
+        "caption",
+        "center",
+        "dd",
+        "details",
+        "dialog",
+        "dir",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "frameset",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hgroup",
+        "hr",
+        "legend",
+        "li",
+        "listing",
+        "main",
+        "menu",
+        "nav",
+        "ol",
+        "optgroup",
+        "option",
+        "p",
+        "plaintext",
+        "pre",
+        "search",
+        "section",
+        "summary",
+        "table",
+        "tbody",
+        "tfoot",
+        "thead",
+        "tr",
+        "ul",
+        "xmp",
     ];
-    INLINE.contains(&name) || name.contains(':')
+    BLOCKS.contains(&name)
+}
+
+/// Whether a person sees a gap around an element.
+fn stands_apart(look: &Look, name: &str) -> bool {
+    match look.gap() {
+        Gap::Unsaid => is_block(name) || is_cell(name) || name == "br",
+        Gap::None => false,
+        Gap::Blank | Gap::Line => true,
+    }
+}
+
+fn is_cell(name: &str) -> bool {
+    matches!(
+        name,
+        "td" | "th" | "img" | "sub" | "sup" | "ruby" | "rt" | "rp" | "input" | "button"
+    )
 }
 
 /// Sets the line end or the gap that a browser would show around an element.
-fn separate(out: &mut String, name: &str) {
-    match name {
-        name if is_inline(name) => {}
-        "td" | "th" | "img" | "sub" | "sup" | "ruby" | "rt" | "rp" | "input" | "button" => {
-            out.push(' ');
-        }
-        "br" if !out.is_empty() && !out.ends_with("\n\n") => out.push('\n'),
-        "br" => {}
+fn separate(out: &mut String, look: &Look, name: &str) {
+    match (look.gap(), name) {
+        (_, "br") if !out.is_empty() && !out.ends_with("\n\n") => out.push('\n'),
+        (_, "br") | (Gap::None, _) => {}
+        (Gap::Blank, _) if ends_within(out) => out.push(' '),
+        (Gap::Blank, _) => {}
         // These have a margin: what stands below begins anew.
-        "p" | "table" | "ul" | "ol" | "dl" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6"
-        | "blockquote" | "pre" | "hr" => {
+        (
+            Gap::Unsaid | Gap::Line,
+            "p" | "table" | "ul" | "ol" | "dl" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6"
+            | "blockquote" | "pre" | "hr",
+        ) => {
             while !out.is_empty() && !out.ends_with("\n\n") {
                 out.push('\n');
             }
         }
-        _ => end_line(out),
+        (Gap::Line, _) => end_line(out),
+        (Gap::Unsaid, name) if is_cell(name) => out.push(' '),
+        (Gap::Unsaid, name) if is_block(name) => end_line(out),
+        (Gap::Unsaid, _) => {}
     }
 }
 
@@ -283,10 +349,17 @@ mod tests {
             "font: 0/0 a",
             "transform:scaleX(0)",
             "display:none ! important",
+            "display:none;display:block",
+            "font:400 0px x",
+            "font-size:0;font-size:foo",
+            "opacity:1%",
+            "transform:translateX(-9999px)",
+            "letter-spacing:-1em",
+            "text-decoration:line-through;text-transform:none",
             "d\\69splay:n\\6fne",
             "unicode-bidi:bidi-override;direction:rtl",
         ] {
-            let (hidden, visible) = parted(&format!("a<div style='{style}'>x<b>y</b></div>b"));
+            let (hidden, visible) = parted(&format!("a <div style='{style}'>x<b>y</b></div> b"));
             assert_eq!(
                 (hidden.as_str(), visible.as_str()),
                 ("xy", "a b"),
@@ -329,7 +402,6 @@ mod tests {
             "<div style='height:0'>x</div>",
             "<div style='font-size:1em;opacity:1;left:-5px'>x</div>",
             "<details open>x</details>",
-            "<style>.k{display:none} .k{display:block}</style><p class=k>x</p>",
             "<td style='width:1%;overflow:hidden'>x</td>",
             "<style>a:visited{color:white}</style><p>x</p>",
             "<style>@font-face{font-family:a}.j{display:none}</style><p class=k>x</p>",
@@ -353,11 +425,19 @@ mod tests {
             "<address>b</address>",
             "<form>b</form>",
             "<sup>b</sup>",
-            "<x-unknown>b</x-unknown>",
         ] {
             assert_eq!(parted(&format!("a{behind}")).1, "a b", "{behind}");
         }
-        assert_eq!(parted("<b>a</b><i>b<o:p></o:p></i><wbr>c").1, "abc");
+        for within in [
+            "<i>b<o:p></o:p></i><wbr>",
+            "<br style='display:none'>b",
+            "<span style='display:none'><br></span>b",
+            "<div hidden></div>b",
+            "<div style='display:inline'>b</div>",
+            "<x-unknown>b</x-unknown>",
+        ] {
+            assert_eq!(parted(&format!("<b>a</b>{within}c")).1, "abc", "{within}");
+        }
     }
 
     #[test]
@@ -367,9 +447,9 @@ mod tests {
             "<i hidden>x</i>",
             "<b style='left:-999px'>x</b>",
         ] {
-            assert_eq!(parted(&format!("a{hidden}b")).1, "a\u{1}b", "{hidden}");
-            assert_eq!(parted(&format!("a {hidden}b")).1, "a \u{1}b", "{hidden}");
-            assert_eq!(parted(&format!("a{hidden} b")).1, "a\u{1} b", "{hidden}");
+            assert_eq!(parted(&format!("a{hidden}b")).1, "a\u{2}b", "{hidden}");
+            assert_eq!(parted(&format!("a {hidden}b")).1, "a \u{2}b", "{hidden}");
+            assert_eq!(parted(&format!("a{hidden} b")).1, "a\u{2} b", "{hidden}");
             assert_eq!(parted(&format!("a {hidden} b")).1, "a b", "{hidden}");
             assert_eq!(parted(&format!("<p>{hidden}</p>b")).1, "b", "{hidden}");
         }

@@ -1,10 +1,11 @@
 //! What styling does to the visibility of text: as much of CSS as can keep a
 //! text from the eye, and no more.
 //!
-//! Where it is not sure it says "hidden": a media query is taken as fulfilled and
-//! the weight of selectors is not compared. Text that is called hidden without
-//! being so costs a person's look; a mail is held, nothing is lost. Deliberately
-//! absent: layout. What `float`, `order` or `::before` move or add is not seen.
+//! Where it is not sure it says "hidden": a media query is taken as fulfilled, the
+//! weight of selectors is not compared, and what is hidden once is not shown
+//! again by the same element. Text that is called hidden without being so costs a
+//! person's look; a mail is held, nothing is lost. Deliberately absent: layout.
+//! What `float`, `order` or `::before` move or add is not seen.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -20,7 +21,7 @@ const MAX_RULES: usize = 100;
 
 /// How many declarations of a rule are looked at, and how long its selectors
 /// may be, in octets.
-const MAX_DECLARATIONS: usize = 50;
+const MAX_DECLARATIONS: usize = 500;
 const MAX_SELECTOR: usize = 200;
 
 /// A text whose colour differs from its ground by less in every channel (0 to
@@ -45,8 +46,9 @@ pub(super) struct Look {
     /// `visibility` and `font-size`, which an inner element may set again.
     invisible: bool,
     tiny: bool,
-    /// A reader sees other characters than stand there.
+    /// A reader sees other characters than stand there, or in another case.
     changed: bool,
+    recased: bool,
     colour: Option<Color>,
     ground: Option<Color>,
     /// Line ends in the source are line ends to the eye.
@@ -59,7 +61,9 @@ pub(super) struct Look {
 /// How an element stands apart from the text beside it.
 #[derive(Clone, Copy, Default, PartialEq)]
 pub(super) enum Gap {
+    /// Nothing is said, so it is what its name makes it.
     #[default]
+    Unsaid,
     None,
     Blank,
     Line,
@@ -77,7 +81,7 @@ impl OwnBox {
     fn apply(&mut self, property: &str, value: &str) {
         let sides = ["height", "width", "max-height", "max-width"];
         if property == "display" {
-            self.gone = value == "none";
+            self.gone |= value == "none";
         } else if property.starts_with("overflow") {
             self.cut = value != "visible";
         } else if let Some((_, empty)) = sides
@@ -105,7 +109,7 @@ impl Look {
 
     /// Whether text of this look is kept from the eye.
     pub(super) fn hides(&self) -> bool {
-        self.gone || self.invisible || self.tiny || self.changed || self.blends()
+        self.gone || self.invisible || self.tiny || self.changed || self.recased || self.blends()
     }
 
     /// The colour of the text is that of its ground. Black on white is what
@@ -126,7 +130,7 @@ impl Look {
     /// The look inside `element`; `rules` are those of style sheets that match it.
     pub(super) fn inside(&self, element: &Element, rules: &[Rule]) -> Self {
         let mut look = self.clone();
-        look.gap = Gap::None;
+        look.gap = Gap::Unsaid;
         match element.name() {
             // What a mail reader shows as something else, on a click, struck
             // out or turned around.
@@ -169,27 +173,46 @@ impl Look {
                     _ => Gap::Line,
                 }
             }
-            "visibility" => self.invisible = value != "visible",
+            "visibility" if value == "visible" => self.invisible = false,
+            "visibility" => self.invisible |= matches!(value, "hidden" | "collapse"),
             "mso-hide" => self.gone |= value == "all",
-            "opacity" => self.gone |= size(value).is_some_and(|n| n < 0.1),
+            "opacity" => {
+                let whole = if value.ends_with('%') { 100.0 } else { 1.0 };
+                self.gone |= size(value).is_some_and(|n| n / whole < 0.1);
+            }
+            "filter" => self.gone |= value.contains("opacity(0"),
             "zoom" => self.gone |= size(value).is_some_and(|n| n < 0.1),
-            "font-size" => self.tiny = size(value).is_some_and(|n| n < TINY && is_length(value)),
+            "font-size" => match size(value) {
+                Some(n) => self.tiny = n < TINY && is_length(value),
+                None => self.tiny |= value.starts_with("calc"),
+            },
             "font" => {
-                let first = value.split([' ', '/']).find_map(size);
-                self.tiny |= first.is_some_and(|n| n < TINY);
+                // A size has a unit or is nothing; a weight has none.
+                let is_tiny = |word: &str| {
+                    let has_unit = word.ends_with(|c: char| c.is_ascii_alphabetic());
+                    size(word)
+                        .is_some_and(|n| n < TINY && is_length(word) && (has_unit || n <= 0.0))
+                };
+                self.tiny |= value.split([' ', '/']).any(is_tiny);
+            }
+            "letter-spacing" => {
+                let least = if value.ends_with("em") { -0.4 } else { -5.0 };
+                self.gone |= size(value).is_some_and(|n| n < least);
             }
             "left" | "right" | "top" | "bottom" | "text-indent" => self.go_off_screen(value),
             "margin" | "margin-left" | "margin-right" | "margin-top" | "padding"
             | "padding-left" | "padding-right" => {
                 self.go_off_screen(value);
-                if self.gap == Gap::None && size(value).is_some_and(|n| n > 0.0) {
+                if matches!(self.gap, Gap::None | Gap::Unsaid)
+                    && size(value).is_some_and(|n| n > 0.0)
+                {
                     self.gap = Gap::Blank;
                 }
             }
             "clip" => self.gone |= value.starts_with("rect"),
             "clip-path" => self.gone |= value != "none",
-            "transform" => self.gone |= value.contains("scale"),
-            "text-transform" => self.changed = value != "none",
+            "transform" => self.gone |= value != "none",
+            "text-transform" => self.recased = value != "none",
             "font-variant" | "font-variant-caps" => self.changed |= value.contains("caps"),
             "flex-direction" | "flex-flow" => self.changed |= value.contains("reverse"),
             "text-decoration" | "text-decoration-line" => {
@@ -381,7 +404,7 @@ fn matters(property: &str, value: &str) -> bool {
         || BOXES.contains(&property)
         || look.hides()
         || look.keeps_lines
-        || look.gap != Gap::None
+        || look.gap != Gap::Unsaid
         || look.colour.is_some()
         || look.ground.is_some()
 }
@@ -393,7 +416,7 @@ fn could_hide(rule: &Rule) -> bool {
         look.apply(property, value);
         own.apply(property, value);
     }
-    look.gone || look.invisible || look.tiny || look.changed || own.hides()
+    look.gone || look.invisible || look.tiny || look.changed || look.recased || own.hides()
 }
 
 /// The rules of a style sheet, those inside of `@media` as if they stood alone.
