@@ -12,10 +12,11 @@ use super::reach::Reach;
 use super::{Ended, stdout};
 use crate::api::CheckLine;
 use crate::config::Config;
-use crate::daemon::{Doctor, StateError};
+use crate::daemon::{Doctor, StateError, policy};
 
 pub(super) async fn check(file: Option<&Path>, offline: bool) -> Ended {
     let config = Arc::new(Config::load(file)?);
+    policy(&config)?;
     let mut well = true;
     let mut show = |line: CheckLine| -> anyhow::Result<()> {
         well &= line.ok;

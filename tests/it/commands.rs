@@ -266,6 +266,45 @@ fn extract_says_what_the_daemon_would_do() {
     );
 }
 
+/// The words of the configuration end where a token mail of theirs is read.
+#[test]
+fn added_words_are_checked_and_read() {
+    let wording = |token: &str| {
+        format!(
+            "{}\n[[wording]]\nusername = \"Benutzername\"\ntoken = \"{token}\"\n\
+             subject = \"Ihr neuer Sicherheitstoken\"\n",
+            basic()
+        )
+    };
+    let machine = Machine::new(&wording("Sicherheitstoken:"));
+    machine.set_secret("mailbox/ops", "x");
+    for command in [
+        ["check", "--offline"].as_slice(),
+        &["run"],
+        &["extract", "-"],
+    ] {
+        machine
+            .run(command)
+            .failed(78, "`wording`", "from a real mail");
+    }
+    machine.configure(&wording("Sicherheitstoken"));
+    let mail =
+        String::from_utf8(TokenMail::new(USER, &token(1), Timestamp::now()).bytes()).unwrap();
+    let mail = mail
+        .replace(
+            "Your new Salesforce security token",
+            "Ihr neuer Sicherheitstoken",
+        )
+        .replace("Username:", "Benutzername:")
+        .replace(
+            "Security token (case-sensitive):",
+            "Sicherheitstoken (genau so):",
+        )
+        .replace("user_security_token", "x");
+    let ended = machine.run_with_input(&["extract", "--json", "--reveal", "-"], &mail);
+    assert!(ended.stdout.contains(&token(1)), "{}", ended.stdout);
+}
+
 #[test]
 fn a_second_daemon_is_kept_out() {
     let machine = Machine::new(&basic());
