@@ -21,10 +21,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
-use support::bombs;
+use support::{bombs, trust};
 use tokenwatch::judge::{Policy, judge};
-use tokenwatch::notice::Wordings;
-use tokenwatch::sender::{self, Keys};
+use tokenwatch::sender::Keys;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -40,16 +39,8 @@ fn main() -> ExitCode {
     let dns = support::dns::Dns::start();
     let keys = runtime.block_on(async { Keys::new(&[dns.address()]).unwrap() });
     let policy = Policy {
-        trust: sender::Policy {
-            senders: vec!["support@salesforce.com".into()],
-            dkim: true,
-            receiver: true,
-            sender_address: false,
-            receivers: vec!["mx.example.com".into()],
-            arc_sealers: vec!["forwarder.example".into()],
-        },
-        wordings: Wordings::default(),
         max_size: bombs::LARGEST,
+        ..trust::policy()
     };
     let mut broken = false;
     for (name, mail) in bombs::all() {

@@ -15,29 +15,11 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use support::dns::Dns;
-use support::mail::{RECEIVER, TokenMail, newsletter, token};
-use tokenwatch::judge::{Finding, Policy, judge};
-use tokenwatch::notice::{self, Wordings};
-use tokenwatch::sender::{self, Keys, Verdict};
-
-fn policy() -> Policy {
-    Policy {
-        trust: sender::Policy {
-            senders: vec![
-                "support@salesforce.com".into(),
-                "support@emea.salesforce.com".into(),
-                "noreply@salesforce.com".into(),
-            ],
-            dkim: true,
-            receiver: true,
-            sender_address: false,
-            receivers: vec![RECEIVER.into()],
-            arc_sealers: vec!["forwarder.example".into(), "lists.example".into()],
-        },
-        wordings: Wordings::default(),
-        max_size: 256 * 1024,
-    }
-}
+use support::mail::{TokenMail, newsletter, token};
+use support::trust;
+use tokenwatch::judge::{Finding, judge};
+use tokenwatch::notice;
+use tokenwatch::sender::{Keys, Verdict};
 
 /// The name of a bench, and the mail that it judges.
 type Case = (&'static str, Vec<u8>);
@@ -97,7 +79,7 @@ fn one_mail(criterion: &mut Criterion) {
         .build()
         .unwrap();
     let keys = runtime.block_on(async { Keys::new(&[dns.address()]).unwrap() });
-    let policy = policy();
+    let policy = trust::policy();
     let mut group = criterion.benchmark_group("judge");
     group.throughput(Throughput::Elements(1));
     for (name, mail) in without_keys() {

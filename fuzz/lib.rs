@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use tokenwatch::judge::{Finding, Judgement, Policy, judge};
-use tokenwatch::notice::Wordings;
-use tokenwatch::sender::{self, Keys, Verdict};
+use tokenwatch::sender::{Keys, Verdict};
 use tokio::runtime::{Builder, Runtime};
 
 #[path = "../tests/support/dns.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod dns;
+
+#[path = "../tests/support/trust.rs"]
+mod trust;
 
 /// Keys of the corpus, a runtime, and the mails that were truly signed.
 pub struct World {
@@ -101,21 +103,7 @@ fn pairs(folder: &Path) -> Vec<(String, String)> {
 
 /// Trusts signatures and seals, and nothing that an input could write itself.
 pub fn policy() -> Policy {
-    let texts = |all: &[&str]| all.iter().map(|&text| text.to_owned()).collect();
-    Policy {
-        trust: sender::Policy {
-            senders: texts(&[
-                "support@salesforce.com",
-                "support@emea.salesforce.com",
-                "noreply@salesforce.com",
-            ]),
-            dkim: true,
-            receiver: false,
-            sender_address: false,
-            receivers: texts(&["mx.example.com"]),
-            arc_sealers: texts(&["forwarder.example", "lists.example"]),
-        },
-        wordings: Wordings::default(),
-        max_size: 256 * 1024,
-    }
+    let mut policy = trust::policy();
+    policy.trust.receiver = false;
+    policy
 }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tokenwatch::judge::{Finding, Judgement, Policy, judge};
 use tokenwatch::notice::{NotANotice, Wording, Wordings};
-use tokenwatch::sender::{self, Keys};
+use tokenwatch::sender::Keys;
 
 use crate::process::Machine;
 use crate::support::bombs;
 use crate::support::dns::Dns;
+use crate::support::trust;
 
 /// What stands beside a mail.
 #[derive(Deserialize)]
@@ -129,28 +130,14 @@ fn dns() -> Dns {
 }
 
 fn policy() -> Policy {
-    let texts = |all: &[&str]| all.iter().map(|&text| text.to_owned()).collect();
-    Policy {
-        trust: sender::Policy {
-            senders: texts(&[
-                "support@salesforce.com",
-                "support@emea.salesforce.com",
-                "noreply@salesforce.com",
-            ]),
-            dkim: true,
-            receiver: true,
-            sender_address: false,
-            receivers: texts(&["mx.example.com"]),
-            arc_sealers: texts(&["forwarder.example", "lists.example"]),
-        },
-        wordings: Wordings::new(&[Wording {
-            subject: Some("Ihr neuer Salesforce-Sicherheitstoken".into()),
-            username: "Benutzername".into(),
-            token: "Sicherheitstoken".into(),
-        }])
-        .unwrap(),
-        max_size: 256 * 1024,
-    }
+    let mut policy = trust::policy();
+    policy.wordings = Wordings::new(&[Wording {
+        subject: Some("Ihr neuer Salesforce-Sicherheitstoken".into()),
+        username: "Benutzername".into(),
+        token: "Sicherheitstoken".into(),
+    }])
+    .unwrap();
+    policy
 }
 
 fn with_crlf(mail: &[u8]) -> Vec<u8> {

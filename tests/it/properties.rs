@@ -3,11 +3,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use proptest::prelude::*;
-use tokenwatch::judge::{Finding, Policy, judge};
+use tokenwatch::judge::{Finding, judge};
 use tokenwatch::notice::{Mail, NotANotice, Reading, Wordings, as_sent, read};
-use tokenwatch::sender::{self, Keys, Verdict};
+use tokenwatch::sender::{Keys, Verdict};
 
 use crate::support::dns::Dns;
+use crate::support::trust;
 
 /// How label and value stand to each other.
 #[derive(Clone, Copy, Debug)]
@@ -467,18 +468,7 @@ fn judged(mail: &[u8]) -> Option<Verdict> {
         let keys = runtime.block_on(async { Keys::new(&[dns.address()]).unwrap() });
         (runtime, keys)
     });
-    let policy = Policy {
-        trust: sender::Policy {
-            senders: vec!["support@salesforce.com".into()],
-            dkim: true,
-            receiver: true,
-            sender_address: false,
-            receivers: vec!["mx.example.com".into()],
-            arc_sealers: vec!["forwarder.example".into()],
-        },
-        wordings: Wordings::default(),
-        max_size: 256 * 1024,
-    };
+    let policy = trust::policy();
     let (runtime, keys) = &*WORLD;
     match runtime.block_on(judge(mail, &policy, keys)).finding {
         Finding::Notice(_, verdict) => Some(verdict),

@@ -25,3 +25,4 @@ pub mod imap_server;
 pub mod mail;
 pub mod scripted;
 pub mod signer;
+pub mod trust;
