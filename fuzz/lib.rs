@@ -28,14 +28,8 @@ pub static WORLD: LazyLock<World> = LazyLock::new(World::new);
 impl World {
     fn new() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/eml");
-        let dns = dns::Dns::start();
         let zone = std::fs::read_to_string(folder.join("zone")).unwrap();
-        for line in zone.lines().filter(|line| !line.starts_with('#')) {
-            match line.split_once(' ').unwrap() {
-                (name, "SERVFAIL") => dns.fail(name),
-                (name, record) => dns.publish(name, record),
-            }
-        }
+        let dns = dns::Dns::serving(&zone);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let keys = runtime.block_on(async { Keys::new(&[dns.address()]).unwrap() });
         Self {

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use mail_parser::{HeaderName, Message, MessagePart, MimeHeaders, PartType};
+use mail_parser::{ContentType, Header, HeaderName, Message, MessagePart, MimeHeaders, PartType};
 
 use super::{Envelope, Ignored, Wordings, decode, html, structure, text, wording};
 
@@ -185,12 +185,8 @@ pub(super) fn has_ambiguous_headers(raw: &[u8], mail: &Message<'_>) -> bool {
         let same = part.headers.iter().filter(|field| field.name == *wanted);
         same.count() > 1
     };
-    let is_misspelt = |field: &mail_parser::Header<'_>| {
-        let name = raw.get(field.offset_field as usize..field.offset_start as usize);
-        let exact = name
-            .and_then(|name| name.strip_suffix(b":"))
-            .is_some_and(|name| name.eq_ignore_ascii_case(field.name.as_str().as_bytes()));
-        ONCE.contains(&field.name) && !exact
+    let is_misspelt = |field: &Header<'_>| {
+        ONCE.contains(&field.name) && !is_spelt_exactly(raw, field, field.name.as_str())
     };
     // Of an attachment it does not matter what it is.
     let is_shown = |part: &&MessagePart<'_>| {
@@ -200,6 +196,14 @@ pub(super) fn has_ambiguous_headers(raw: &[u8], mail: &Message<'_>) -> bool {
     mail.parts.iter().filter(is_shown).any(|part| {
         ONCE.iter().any(|wanted| stands_twice(part, wanted)) || part.headers.iter().any(is_misspelt)
     })
+}
+
+/// Whether a field has this name in the mail, and not only one that mail-parser
+/// 0.11.9 takes for it.
+pub fn is_spelt_exactly(raw: &[u8], field: &Header<'_>, name: &str) -> bool {
+    raw.get(field.offset_field as usize..field.offset_start as usize)
+        .and_then(|written| written.strip_suffix(b":"))
+        .is_some_and(|written| written.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// Whether a CR stands without its LF. For a signature it is not there (RFC
@@ -236,18 +240,14 @@ fn other_texts<'m>(mail: &'m Message<'_>) -> impl Iterator<Item = Rendition> + '
             let kind = part.content_type()?;
             let subtype = kind.subtype()?;
             let is_other = kind.ctype() == "text" && !matches!(subtype, "plain" | "html");
-            let is_attached = part
-                .content_disposition()
-                .is_some_and(mail_parser::ContentType::is_attachment);
             let PartType::Text(source) = &part.body else {
                 return None;
             };
-            if !is_other || is_attached {
+            if !is_other || is_attached(part) {
                 return None;
             }
             let mut made = Rendition::default();
-            let is_html = subtype.contains("html");
-            if is_html && !has_huge_tag(source) && source.matches('<').count() <= MAX_TAGS {
+            if subtype.contains("html") && !is_too_complex(source, tags_in(source)) {
                 push(&mut made.visible, &html::render(source).visible);
             } else {
                 push(&mut made.visible, source);
@@ -263,17 +263,20 @@ fn shown_beside(mail: &Message<'_>) -> Vec<u32> {
         let is_text = part.content_type().is_none_or(|ct| {
             ct.ctype() == "text" && matches!(ct.subtype(), Some("plain" | "html"))
         });
-        let is_attached = part
-            .content_disposition()
-            .is_some_and(mail_parser::ContentType::is_attachment);
         let has_name = part
             .content_type()
             .is_some_and(|ct| ct.has_attribute("name"));
-        is_text && !is_attached && (has_name || part.is_encoding_problem)
+        is_text && !is_attached(part) && (has_name || part.is_encoding_problem)
     };
     let ids = mail.attachments.iter().copied();
     ids.filter(|id| mail.parts.get(*id as usize).is_some_and(is_shown))
         .collect()
+}
+
+/// Whether a part says that it is for a click and not for the eye.
+fn is_attached(part: &MessagePart<'_>) -> bool {
+    part.content_disposition()
+        .is_some_and(ContentType::is_attachment)
 }
 
 fn rendition(
@@ -301,10 +304,11 @@ fn rendition(
             push(&mut made.visible, &flowed(part, source));
             continue;
         }
-        tags = tags.saturating_add(source.bytes().filter(|b| *b == b'<').count());
-        if tags > MAX_TAGS || has_huge_tag(source) {
+        tags = tags.saturating_add(tags_in(source));
+        if is_too_complex(source, tags) {
             about.too_complex = true;
-            made.links.push_str(wording::help_page_in(source));
+            made.links
+                .push_str(wording::help_page_in(source).unwrap_or_default());
         } else {
             let seen = html::render(source);
             about.too_complex |= seen.too_complex;
@@ -319,6 +323,15 @@ fn rendition(
 fn push(out: &mut String, shown: &str) {
     out.push_str(&text::normalise(shown));
     out.push('\n');
+}
+
+fn tags_in(html: &str) -> usize {
+    html.bytes().filter(|b| *b == b'<').count()
+}
+
+/// Whether HTML is not rendered; `tags` counts those of the parts before it too.
+fn is_too_complex(html: &str, tags: usize) -> bool {
+    tags > MAX_TAGS || has_huge_tag(html)
 }
 
 /// Whether a tag has more attributes than are looked at, read as a browser

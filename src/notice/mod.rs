@@ -31,6 +31,7 @@ use jiff::Timestamp;
 
 use crate::secret::Secret;
 
+pub use mime::is_spelt_exactly;
 pub use reason::{Doubt, Ignored, NotANotice};
 pub use wordings::{Wording, WordingError, Wordings};
 
@@ -116,41 +117,47 @@ pub struct Envelope {
 pub struct Mail<'a> {
     raw: &'a [u8],
     parsed: Option<mail_parser::Message<'a>>,
-    /// The headers alone say that it is none of ours; then it was not taken apart.
-    settled: Option<Ignored>,
-    /// It has more parts than are taken apart.
-    too_complex: bool,
+    taken: Taken,
+}
+
+/// How far a mail was taken apart.
+#[derive(Clone, Copy)]
+enum Taken {
+    /// Whole.
+    Apart,
+    /// Not beyond its headers, which say that it is none of ours.
+    Settled(Ignored),
+    /// Not at all, or not beyond its headers, for it has more in it than is looked at.
+    TooComplex,
 }
 
 impl<'a> Mail<'a> {
     /// Parses the bytes of a mail; never fails, for `read` says what is wrong.
     pub fn parse(raw: &'a [u8], wordings: &Wordings) -> Self {
-        let mail = |parsed, settled, too_complex| Self {
-            raw,
-            parsed,
-            settled,
-            too_complex,
-        };
+        let mail = |parsed, taken| Self { raw, parsed, taken };
         // A small mail is taken apart at once; of a large one it is first asked
         // whether that can be done, and whether its headers settle it.
         if raw.len() > SMALL {
             if !mime::is_bounded(mime::header_section(raw)) {
-                return mail(None, None, true);
+                return mail(None, Taken::TooComplex);
             }
             let head = mime::head(raw);
-            let settled = mime::settled_by_headers(head.as_ref(), wordings);
-            if settled.is_some() {
-                return mail(head, settled, false);
+            if let Some(why) = mime::settled_by_headers(head.as_ref(), wordings) {
+                return mail(head, Taken::Settled(why));
             }
             if !mime::is_bounded(raw) {
-                return mail(None, None, true);
+                return mail(None, Taken::TooComplex);
             }
         }
         let whole = mime::whole(raw);
         let is_whole = whole.is_some();
         let parsed = whole.or_else(|| mime::head(raw));
-        let settled = mime::settled_by_headers(parsed.as_ref(), wordings);
-        mail(parsed, settled, !is_whole && settled.is_none())
+        let taken = match mime::settled_by_headers(parsed.as_ref(), wordings) {
+            Some(why) => Taken::Settled(why),
+            None if is_whole => Taken::Apart,
+            None => Taken::TooComplex,
+        };
+        mail(parsed, taken)
     }
 
     /// The parsed mail, where there is one. Of a mail that its headers settle
@@ -192,7 +199,7 @@ pub fn read(mail: &Mail<'_>, wordings: &Wordings) -> Result<Reading, NotANotice>
         NotANotice::Ignored(Ignored::NoNotice | Ignored::Quoted)
             | NotANotice::Held(Doubt::Unreadable)
     );
-    let (Some(parsed), true, None) = (&mail.parsed, may_carry, mail.settled) else {
+    let (Some(parsed), true, Taken::Apart) = (&mail.parsed, may_carry, mail.taken) else {
         return Err(why);
     };
     let mut found: Option<Result<Reading, NotANotice>> = None;
@@ -219,22 +226,11 @@ pub fn read(mail: &Mail<'_>, wordings: &Wordings) -> Result<Reading, NotANotice>
 
 /// Reads what the mail says itself.
 fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotice> {
-    if let Some(why) = mail.settled {
-        return Err(NotANotice::Ignored(why));
-    }
-    if mail.too_complex {
-        // What was not taken apart is looked at as one text.
-        let raw = String::from_utf8_lossy(mail.raw);
-        let subject = mail.parsed.as_ref().map(mime::subject).unwrap_or_default();
-        let announced = wordings.announce(&subject) || wordings.announce(&text::one_line(&raw));
-        return Err(if announced || wording::links_help(&raw) {
-            NotANotice::Held(Doubt::TooComplex)
-        } else {
-            NotANotice::Ignored(Ignored::NoNotice)
-        });
-    }
-    let Some(parsed) = &mail.parsed else {
-        return Err(NotANotice::Ignored(Ignored::NotAMail));
+    let parsed = match (mail.taken, &mail.parsed) {
+        (Taken::Apart, Some(parsed)) => parsed,
+        (Taken::Apart, None) => return Err(NotANotice::Ignored(Ignored::NotAMail)),
+        (Taken::Settled(why), _) => return Err(NotANotice::Ignored(why)),
+        (Taken::TooComplex, _) => return Err(why_too_complex(mail, wordings)),
     };
     let subject = mime::subject(parsed);
     if mime::is_reply_or_forward(&subject) {
@@ -275,6 +271,18 @@ fn read_itself(mail: &Mail<'_>, wordings: &Wordings) -> Result<Notice, NotANotic
     }
 }
 
+/// A mail that was not taken apart is looked at as one text.
+fn why_too_complex(mail: &Mail<'_>, wordings: &Wordings) -> NotANotice {
+    let raw = String::from_utf8_lossy(mail.raw);
+    let subject = mail.parsed.as_ref().map(mime::subject).unwrap_or_default();
+    let announced = wordings.announce(&subject) || wordings.announce(&text::one_line(&raw));
+    if announced || wording::links_help(&raw) {
+        NotANotice::Held(Doubt::TooComplex)
+    } else {
+        NotANotice::Ignored(Ignored::NoNotice)
+    }
+}
+
 /// What keeps a mail that looks like a notice from being relied on.
 fn flaw(
     raw: &[u8],
@@ -282,18 +290,18 @@ fn flaw(
     seen: &mime::Renditions,
     wordings: &Wordings,
 ) -> Option<Doubt> {
-    let any = |what: &dyn Fn(&mime::Rendition) -> bool| seen.shown.iter().any(what);
+    let hides = |r: &mime::Rendition| {
+        wording::is_suspicious(&r.hidden, wordings)
+            || wording::hides_within_labels(&r.visible, wordings)
+            || r.visible.contains(text::RIGHT_TO_LEFT_OVERRIDE)
+    };
     if mime::has_ambiguous_headers(raw, parsed) {
         Some(Doubt::DuplicateHeader)
     } else if seen.broken || mime::has_bare_cr(raw) {
         Some(Doubt::BrokenEncoding)
     } else if seen.too_complex {
         Some(Doubt::TooComplex)
-    } else if any(&|r| {
-        wording::is_suspicious(&r.hidden, wordings)
-            || wording::hides_within_labels(&r.visible, wordings)
-            || r.visible.contains(text::RIGHT_TO_LEFT_OVERRIDE)
-    }) {
+    } else if seen.shown.iter().any(hides) {
         Some(Doubt::HiddenText)
     } else {
         None

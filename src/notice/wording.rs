@@ -134,13 +134,12 @@ pub(super) fn find(shown: &Rendition, announced: bool, wordings: &Wordings) -> F
 /// Whether a text has the address of the help page in it, as it is or as
 /// gateways write it into links of their own.
 pub(super) fn links_help(text: &str) -> bool {
-    HELP_PAGE.iter().any(|page| text.contains(page))
+    help_page_in(text).is_some()
 }
 
 /// The address of the help page, where a text has it.
-pub(super) fn help_page_in(text: &str) -> &'static str {
-    let found = HELP_PAGE.into_iter().find(|page| text.contains(page));
-    found.unwrap_or_default()
+pub(super) fn help_page_in(text: &str) -> Option<&'static str> {
+    HELP_PAGE.into_iter().find(|page| text.contains(page))
 }
 
 /// What the writer of the mail wrote, without what is quoted from others.
@@ -299,10 +298,10 @@ fn labelled_lines(text: &str) -> Vec<Labelled> {
         if line.is_empty() {
             continue;
         }
-        let (label, mut value) = line.split_once(':').unwrap_or((line, ""));
-        let has_colon = line.contains(':');
-        value = value.trim();
-        if value.is_empty() && has_colon {
+        let labelled = line.split_once(':');
+        let (label, value) = labelled.unwrap_or((line, ""));
+        let mut value = value.trim();
+        if value.is_empty() && labelled.is_some() {
             // The value on the next line, or below one empty line.
             lines.next_if(|next| next.is_empty());
             value = lines

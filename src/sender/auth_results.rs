@@ -9,6 +9,7 @@
 use mail_parser::Message;
 
 use super::aligned;
+use crate::notice::is_spelt_exactly;
 
 /// What the newest header of one of our receivers says.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,39 +32,32 @@ pub(super) fn ask(
 ) -> Option<Word> {
     const NAME: &str = "Authentication-Results";
     let fields = mail.headers().iter().filter(|field| {
-        let name = field.name.as_str();
-        let letters = name.chars().filter(|c| !c.is_whitespace());
-        letters.collect::<String>().eq_ignore_ascii_case(NAME)
+        let letters = field.name.as_str().chars().filter(|c| !c.is_whitespace());
+        letters
+            .map(|c| c.to_ascii_lowercase())
+            .eq(NAME.chars().map(|c| c.to_ascii_lowercase()))
     });
+    let is_ours = |results: &Results| {
+        let id = &results.authserv_id;
+        receivers.iter().any(|ours| ours.eq_ignore_ascii_case(id))
+    };
     let mut ours: Option<Results> = None;
     for field in fields {
         let value = raw.get(field.offset_start as usize..field.offset_end as usize);
         // Receivers take forged fields out by their exact name, so a misspelt one
         // is none of theirs.
-        let written = raw.get(field.offset_field as usize..field.offset_start as usize);
-        let is_exact = written
-            .and_then(|name| name.strip_suffix(b":"))
-            .is_some_and(|name| name.eq_ignore_ascii_case(NAME.as_bytes()));
         let results = value
-            .filter(|_| is_exact)
+            .filter(|_| is_spelt_exactly(raw, field, NAME))
             .and_then(|value| std::str::from_utf8(value).ok())
             .and_then(parse);
         match (results, &mut ours) {
             (None, None) => return None,
-            (Some(results), None) => {
-                let is_ours = |id: &String| id.eq_ignore_ascii_case(&results.authserv_id);
-                if receivers.iter().any(is_ours) {
-                    ours = Some(results);
-                }
-            }
+            (Some(results), None) if is_ours(&results) => ours = Some(results),
+            (Some(_), None) => {}
             // Some receivers write a field for each method. What stands below may
             // be somebody else's in our name, so it can only take away.
-            (Some(older), Some(newest)) => {
-                let is_ours = |id: &String| id.eq_ignore_ascii_case(&older.authserv_id);
-                if receivers.iter().any(is_ours) {
-                    newest.below.extend(older.methods);
-                }
-            }
+            (Some(older), Some(newest)) if is_ours(&older) => newest.below.extend(older.methods),
+            (Some(_), Some(_)) => {}
             // It may be ours, and tell what a DMARC pass rests on.
             (None, Some(newest)) => newest.below.push(Method {
                 name: "dkim".to_owned(),
@@ -90,7 +84,7 @@ pub(super) fn sealed_pass(value: &str, domain: &str) -> bool {
 struct Results {
     authserv_id: String,
     methods: Vec<Method>,
-    /// What older fields of the same server say.
+    /// What older fields of our servers say.
     below: Vec<Method>,
 }
 

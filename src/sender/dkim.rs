@@ -7,7 +7,7 @@
 
 use mail_auth::arc::ArcError;
 use mail_auth::common::crypto::Algorithm;
-use mail_auth::dkim::{DkimError, Signature};
+use mail_auth::dkim::DkimError;
 use mail_auth::{AuthenticatedMessage, DkimOutput, DkimResult, DnsError, Error, Parameters};
 
 use super::keys::{DEADLINE, Keys, Objection};
@@ -45,7 +45,7 @@ pub(super) async fn verify(
         let flaw = flaw(&header.header.h, header.header.a)
             .or_else(|| (!is_dkim_1(header.value)).then_some("its tags are not those of DKIM"));
         if let Some(flaw) = flaw {
-            unusable = Some(failed(&header.header, flaw));
+            unusable = Some(failed(&header.header.d, &header.header.s, flaw));
         }
         flaw.is_none()
     });
@@ -72,11 +72,7 @@ fn unreadable_one(value: &[u8], error: &Error) -> Option<(String, Verdict)> {
         format!("it cannot be read ({error})")
     };
     let domain = tag("d")?;
-    let verdict = Verdict::Untrusted(Distrust::DkimFailed {
-        domain: domain.clone(),
-        selector: tag("s").unwrap_or_default(),
-        why,
-    });
+    let verdict = failed(&domain, &tag("s").unwrap_or_default(), &why);
     Some((domain, verdict))
 }
 
@@ -141,14 +137,14 @@ fn verdict(outputs: &[DkimOutput<'_>], keys: &Keys) -> Option<Verdict> {
                     }));
                 }
                 Some(Objection::NotAtHand) => undecided("the DKIM key was let go meanwhile"),
-                Some(Objection::Says(why)) => failed(signature, why),
+                Some(Objection::Says(why)) => failed(&signature.d, &signature.s, why),
             },
             DkimResult::TempError(error) => undecided(&format!(
                 "the DKIM key {}._domainkey.{} could not be looked up: {error}",
                 signature.s, signature.d
             )),
             DkimResult::Fail(error) | DkimResult::Neutral(error) | DkimResult::PermError(error) => {
-                failed(signature, &why(error))
+                failed(&signature.d, &signature.s, &why(error))
             }
             DkimResult::None => continue,
         };
@@ -180,10 +176,10 @@ pub(super) fn why(error: &Error) -> String {
     }
 }
 
-fn failed(signature: &Signature, why: &str) -> Verdict {
+fn failed(domain: &str, selector: &str, why: &str) -> Verdict {
     Verdict::Untrusted(Distrust::DkimFailed {
-        domain: signature.d.clone(),
-        selector: signature.s.clone(),
+        domain: domain.to_owned(),
+        selector: selector.to_owned(),
         why: why.to_owned(),
     })
 }

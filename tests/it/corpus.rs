@@ -118,15 +118,7 @@ fn mails() -> BTreeMap<String, (Vec<u8>, Expected)> {
 }
 
 fn dns() -> Dns {
-    let dns = Dns::start();
-    let zone = std::fs::read_to_string(folder().join("zone")).unwrap();
-    for line in zone.lines().filter(|line| !line.starts_with('#')) {
-        match line.split_once(' ').unwrap() {
-            (name, "SERVFAIL") => dns.fail(name),
-            (name, record) => dns.publish(name, record),
-        }
-    }
-    dns
+    Dns::serving(&std::fs::read_to_string(folder().join("zone")).unwrap())
 }
 
 fn policy() -> Policy {

@@ -9,6 +9,15 @@ use crate::support::scripted::{Line, Scripted};
 
 const USER: &str = "mariana@idalko.com";
 
+/// A machine for this server, with all secrets set.
+fn ready(port: u16) -> Machine {
+    let machine = Machine::new("");
+    configure(&machine, port);
+    machine.set_secret("mailbox/ops", "mailbox-pass");
+    machine.set_secret(&format!("account/{USER}"), "pass");
+    machine
+}
+
 fn configure(machine: &Machine, port: u16) {
     machine.configure(&format!(
         "state-dir = \"STATE\"\n[trust]\nreceivers = [\"{RECEIVER}\"]\n\
@@ -136,10 +145,7 @@ async fn every_fault_is_named_and_no_mail_is_passed_over() {
     ];
     for (at, answer, code, named) in faults {
         let server = Scripted::start(broken(at, answer)).await;
-        let machine = Machine::new("");
-        configure(&machine, server.port());
-        machine.set_secret("mailbox/ops", "mailbox-pass");
-        machine.set_secret(&format!("account/{USER}"), "pass");
+        let machine = ready(server.port());
         machine.run(&["run", "--once"]).failed(code, named, "hint");
         assert_eq!(machine.credential(USER), None);
         // The same machine finds the mail where the server is well again.
@@ -224,10 +230,7 @@ fn examined(exists: u32, uid_next: u32) -> Line {
 async fn a_server_that_goes_back_behind_the_cursor_is_looked_through_again() {
     let login: Line = ("LOGIN", "TAG OK [CAPABILITY IMAP4rev1 IDLE] in\r\n".into());
     let before = Scripted::start(vec![login.clone(), examined(0, 1000)]).await;
-    let machine = Machine::new("");
-    configure(&machine, before.port());
-    machine.set_secret("mailbox/ops", "mailbox-pass");
-    machine.set_secret(&format!("account/{USER}"), "pass");
+    let machine = ready(before.port());
     machine.ok(&["run", "--once"]);
 
     let mut script = vec![login, examined(1, 901)];
@@ -268,10 +271,7 @@ async fn an_answer_that_leaves_a_mail_out_is_not_believed() {
                BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {2}\r\n\r\n)\r\n";
     script.extend(with_mail(2, 7, &format!("{one}@")));
     let server = Scripted::start(script).await;
-    let machine = Machine::new("");
-    configure(&machine, server.port());
-    machine.set_secret("mailbox/ops", "mailbox-pass");
-    machine.set_secret(&format!("account/{USER}"), "pass");
+    let machine = ready(server.port());
     let daemon = machine.daemon();
     daemon.wait_for("credential.updated", |_| true);
     assert_eq!(machine.credential(USER), Some(format!("pass{}", token(1))));
@@ -332,10 +332,7 @@ async fn with_a_bad_mail(kind: &'static str) -> Scripted {
 async fn one_mail_that_the_server_cannot_hand_out_does_not_hide_the_others() {
     for (kind, code) in [("nil", 0), ("larger", 0), ("omitted", 69), ("refused", 69)] {
         let server = with_a_bad_mail(kind).await;
-        let machine = Machine::new("");
-        configure(&machine, server.port());
-        machine.set_secret("mailbox/ops", "mailbox-pass");
-        machine.set_secret(&format!("account/{USER}"), "pass");
+        let machine = ready(server.port());
         let ended = machine.run(&["--log", "info", "run", "--once"]);
         assert_eq!(ended.code, code, "{kind}: {}", ended.stderr);
         assert_eq!(
@@ -389,10 +386,7 @@ async fn a_first_mail_that_is_left_out_is_missed_and_looked_for() {
         }
     })
     .await;
-    let machine = Machine::new("");
-    configure(&machine, server.port());
-    machine.set_secret("mailbox/ops", "mailbox-pass");
-    machine.set_secret(&format!("account/{USER}"), "pass");
+    let machine = ready(server.port());
     let daemon = machine.daemon();
     daemon.wait_for("credential.updated", |_| true);
     assert_eq!(machine.credential(USER), Some(format!("pass{}", token(1))));

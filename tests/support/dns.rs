@@ -48,6 +48,18 @@ impl Dns {
         Self { address, state }
     }
 
+    /// A server of this zone: a name and its record, or SERVFAIL, a line.
+    pub fn serving(zone: &str) -> Self {
+        let dns = Self::start();
+        for line in zone.lines().filter(|line| !line.starts_with('#')) {
+            match line.split_once(' ').unwrap() {
+                (name, "SERVFAIL") => dns.fail(name),
+                (name, record) => dns.publish(name, record),
+            }
+        }
+        dns
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }

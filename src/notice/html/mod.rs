@@ -5,11 +5,13 @@
 //! hidden: it is no text. Text that styling keeps from the eye is collected
 //! apart, because a mail that hides a token is held (invariant 3).
 
+mod flow;
 mod style;
 
 use ego_tree::iter::Edge;
+use flow::{Border, begins_within, ends_within};
 use scraper::{Html, Node};
-use style::{Gap, Look, Sheets};
+use style::{Look, Sheets};
 
 use super::text;
 
@@ -56,8 +58,9 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                     let around = looks.last().cloned().unwrap_or_default();
                     let look = around.inside(element, sheets.at(node.id()));
                     if !look.hides() {
-                        touches_hidden &= !stands_apart(&look, element.name());
-                        separate(&mut seen.visible, &look, element.name());
+                        let border = Border::of(element.name(), &look);
+                        touches_hidden &= border == Border::None;
+                        border.set(&mut seen.visible);
                     }
                     looks.push(look);
                     if let Some(target) = element.attr("href") {
@@ -121,12 +124,13 @@ fn walk(source: &str, with_conditionals: bool) -> Seen {
                         textless = textless.saturating_sub(1);
                     }
                     let look = looks.pop().unwrap_or_default();
+                    let border = Border::of(element.name(), &look);
                     if look.hides() {
                         seen.hidden.push('\n');
-                    } else if element.name() != "br" {
+                    } else if border != Border::Break {
                         // A line break has a beginning and an end, and is one.
-                        touches_hidden &= !stands_apart(&look, element.name());
-                        separate(&mut seen.visible, &look, element.name());
+                        touches_hidden &= border == Border::None;
+                        border.set(&mut seen.visible);
                     }
                 }
             }
@@ -167,124 +171,6 @@ fn conditional(comment: &str) -> Option<&str> {
 /// Stands where something hidden interrupts a word: no username and no token has
 /// it, so what was cut out of one is not passed over.
 pub(super) const HIDDEN_WITHIN: char = '\u{2}';
-
-/// Whether the text so far ends within a word.
-fn ends_within(visible: &str) -> bool {
-    visible
-        .chars()
-        .next_back()
-        .is_some_and(|c| !c.is_whitespace())
-}
-
-/// Whether a text begins within a word.
-fn begins_within(text: &str) -> bool {
-    text.chars().next().is_some_and(|c| !c.is_whitespace())
-}
-
-fn end_line(out: &mut String) {
-    if !out.is_empty() && !out.ends_with('\n') {
-        out.push('\n');
-    }
-}
-
-/// What stands in blocks of its own. Elements that nobody knows are shown in the
-/// line.
-fn is_block(name: &str) -> bool {
-    const BLOCKS: [&str; 51] = [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "caption",
-        "center",
-        "dd",
-        "details",
-        "dialog",
-        "dir",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "frameset",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hgroup",
-        "hr",
-        "legend",
-        "li",
-        "listing",
-        "main",
-        "menu",
-        "nav",
-        "ol",
-        "optgroup",
-        "option",
-        "p",
-        "plaintext",
-        "pre",
-        "search",
-        "section",
-        "summary",
-        "table",
-        "tbody",
-        "tfoot",
-        "thead",
-        "tr",
-        "ul",
-        "xmp",
-    ];
-    BLOCKS.contains(&name)
-}
-
-/// Whether a person sees a gap around an element.
-fn stands_apart(look: &Look, name: &str) -> bool {
-    match look.gap() {
-        Gap::Unsaid => is_block(name) || is_cell(name) || name == "br",
-        Gap::None => false,
-        Gap::Blank | Gap::Line => true,
-    }
-}
-
-fn is_cell(name: &str) -> bool {
-    matches!(
-        name,
-        "td" | "th" | "img" | "sub" | "sup" | "ruby" | "rt" | "rp" | "input" | "button"
-    )
-}
-
-/// Sets the line end or the gap that a browser would show around an element.
-fn separate(out: &mut String, look: &Look, name: &str) {
-    match (look.gap(), name) {
-        (_, "br") if !out.is_empty() && !out.ends_with("\n\n") => out.push('\n'),
-        (_, "br") | (Gap::None, _) => {}
-        (Gap::Blank, _) if ends_within(out) => out.push(' '),
-        (Gap::Blank, _) => {}
-        // These have a margin: what stands below begins anew.
-        (
-            Gap::Unsaid | Gap::Line,
-            "p" | "table" | "ul" | "ol" | "dl" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6"
-            | "blockquote" | "pre" | "hr",
-        ) => {
-            while !out.is_empty() && !out.ends_with("\n\n") {
-                out.push('\n');
-            }
-        }
-        (Gap::Line, _) => end_line(out),
-        (Gap::Unsaid, name) if is_cell(name) => out.push(' '),
-        (Gap::Unsaid, name) if is_block(name) => end_line(out),
-        (Gap::Unsaid, _) => {}
-    }
-}
 
 /// Appends text as HTML shows it: runs of ASCII white space are one space.
 fn push_collapsed(out: &mut String, text: &str) {

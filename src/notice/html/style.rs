@@ -69,7 +69,8 @@ pub(super) enum Gap {
     Line,
 }
 
-/// What an element's own declarations make of its box; the last of each counts.
+/// What an element's own declarations make of its box: the last size counts, and
+/// `display: none` whenever it stands there.
 #[derive(Default)]
 struct OwnBox {
     gone: bool,
@@ -270,11 +271,11 @@ fn is_length(value: &str) -> bool {
     }
 }
 
-/// The declarations of a rule, as many as matter here.
+/// The declarations of a rule that matter here.
 pub(super) type Rule = Rc<[(String, String)]>;
 
-/// `property: value` pairs in lower case, without comments, escapes and
-/// `!important`.
+/// The `property: value` pairs that matter, in lower case, without comments,
+/// escapes and `!important`.
 fn declarations(source: &str) -> Vec<(String, String)> {
     let source = unescaped(&without_comments(source)).to_ascii_lowercase();
     source
@@ -284,6 +285,7 @@ fn declarations(source: &str) -> Vec<(String, String)> {
             let value = value.split('!').next().unwrap_or_default();
             (property.trim().to_owned(), value.trim().to_owned())
         })
+        .filter(|(property, value)| matters(property, value))
         .take(MAX_DECLARATIONS)
         .collect()
 }
@@ -343,10 +345,7 @@ impl Sheets {
             // Old programs wrap a sheet in an HTML comment, which CSS ignores.
             let source = source.replace("<!--", "").replace("-->", "");
             for (selectors, declared) in rules(&source) {
-                let rule: Rule = declarations(declared)
-                    .into_iter()
-                    .filter(|(property, value)| matters(property, value))
-                    .collect();
+                let rule: Rule = declarations(declared).into();
                 if rule.is_empty() {
                     continue;
                 }
@@ -398,12 +397,11 @@ fn matters(property: &str, value: &str) -> bool {
     look.apply(property, value);
     let says_so = matches!(
         property,
-        "display" | "visibility" | "font-size" | "text-transform"
+        "display" | "visibility" | "font-size" | "text-transform" | "white-space"
     );
     says_so
         || BOXES.contains(&property)
         || look.hides()
-        || look.keeps_lines
         || look.gap != Gap::Unsaid
         || look.colour.is_some()
         || look.ground.is_some()
