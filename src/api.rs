@@ -124,7 +124,7 @@ pub struct Problem {
 }
 
 /// `POST /v1/resync`
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ResyncRequest {
     /// One mailbox only.

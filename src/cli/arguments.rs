@@ -102,12 +102,12 @@ pub(super) struct Extract {
 pub(super) enum Secret {
     /// Set a secret; asks for it, or reads it from standard input
     Set {
-        /// mailbox/NAME or account/USERNAME
+        /// mailbox/NAME or account/USERNAME; with OAuth 2 oauth/NAME, client/NAME
         name: String,
     },
     /// Remove a secret
     Remove {
-        /// mailbox/NAME or account/USERNAME
+        /// mailbox/NAME or account/USERNAME; with OAuth 2 oauth/NAME, client/NAME
         name: String,
     },
     /// List the names of the secrets that are set

@@ -74,7 +74,10 @@ impl CliError {
             ),
             Self::Daemon(body) => return (body.exit_code, body.hint.clone()),
             Self::Answer => (FAILED, "restart the daemon after an update"),
-            Self::SecretName(_) => (USAGE, "the names are mailbox/NAME and account/USERNAME"),
+            Self::SecretName(_) => (
+                USAGE,
+                "the names are mailbox/NAME, account/USERNAME, oauth/NAME and client/NAME",
+            ),
             Self::NoSecret(_) => (FAILED, "`tokenwatch secret list` shows what is there"),
             Self::NotASecret => (
                 BAD_INPUT,
@@ -208,6 +211,8 @@ fn inbox(error: &InboxError) -> u8 {
         InboxError::State(error) => state(error),
         InboxError::NoPassword(_) => CONFIGURATION,
         InboxError::Panicked => FAILED,
+        InboxError::HeldBack { refused: true, .. } => PERMISSION,
+        InboxError::HeldBack { refused: false, .. } => UNREACHABLE,
         InboxError::Mailbox(MailboxError::LoginDropped) => UNREACHABLE,
         InboxError::Mailbox(error) => match (error.class(), error) {
             (mailbox::Class::Login, _) => PERMISSION,

@@ -12,7 +12,7 @@ use super::client::segment;
 use super::error::CliError;
 use super::reach::Reach;
 use super::{Ended, arguments, print_json, stdout};
-use crate::config::{Backend, Config, SecretSource, VaultKey};
+use crate::config::{Auth, Backend, Config, SecretSource, VaultKey};
 use crate::daemon::{SecretName, secret_of};
 use crate::secret::Secret;
 
@@ -89,13 +89,28 @@ fn vault_files(config: &Config) -> Option<(PathBuf, PathBuf)> {
 
 /// A secret that nothing reads is most often a name with a slip in it.
 fn warn_of_no_use(config: &Config, name: &SecretName) -> std::io::Result<()> {
+    let auth = |mailbox: &String| config.mailbox(mailbox).map(|m| &m.auth);
     let source = match name {
-        SecretName::Mailbox(mailbox) => config.mailbox(mailbox).map(|m| &m.password),
         SecretName::Account(account) => config.account(account).map(|a| &a.password),
+        SecretName::Mailbox(mailbox) => match auth(mailbox) {
+            Some(Auth::Password(source)) => Some(source),
+            Some(Auth::Oauth2(_)) | None => None,
+        },
+        SecretName::Client(mailbox) => match auth(mailbox) {
+            Some(Auth::Oauth2(oauth2)) => oauth2.client_secret.as_ref(),
+            Some(Auth::Password(_)) | None => None,
+        },
+        SecretName::Oauth(mailbox) => match auth(mailbox) {
+            Some(Auth::Oauth2(_)) => Some(&SecretSource::Vault),
+            Some(Auth::Password(_)) | None => None,
+        },
     };
     let mut err = anstream::stderr().lock();
     match source {
-        None => writeln!(err, "warning: the configuration has no {name} yet"),
+        None => writeln!(
+            err,
+            "warning: nothing in the configuration asks for {name} yet"
+        ),
         Some(SecretSource::Vault) => Ok(()),
         Some(_) => writeln!(
             err,

@@ -9,13 +9,8 @@ use jiff::SignedDuration;
 
 use super::written::{self, Written};
 use super::{
-    Account, Backend, Config, ConfigError, Mailbox, SecretSource, Since, Tls, Trust, Vault,
-    VaultKey, Wording, paths,
+    Account, Backend, Config, ConfigError, SecretSource, Trust, Vault, VaultKey, Wording, paths,
 };
-
-/// IDLE must be renewed before a server may hang up, which is after half an
-/// hour (RFC 2177).
-const MAX_IDLE: Duration = Duration::from_secs(29 * 60);
 
 /// Validates. Relative paths are taken from `folder`, the configuration's.
 pub(super) fn mean(
@@ -54,7 +49,7 @@ pub(super) fn mean(
         mailboxes: written
             .mailbox
             .into_iter()
-            .map(|mailbox| self::mailbox(mailbox, folder))
+            .map(|mailbox| super::mailbox::mean(mailbox, folder))
             .collect::<Result<_, _>>()?,
         accounts: written
             .account
@@ -182,109 +177,6 @@ fn trust(written: &written::Trust) -> Result<Trust, ConfigError> {
     Ok(trust)
 }
 
-fn mailbox(written: written::Mailbox, folder: &Path) -> Result<Mailbox, ConfigError> {
-    let key = |name: &str| format!("mailbox.{name}");
-    if !is_id(&written.name) {
-        return Err(ConfigError::invalid(
-            key("name"),
-            "a name has letters, digits, `.`, `_` and `-` only",
-            "use a short name such as ops",
-        ));
-    }
-    for (name, value) in [("host", &written.host), ("user", &written.user)] {
-        plain_text(&key(name), value)?;
-    }
-    let (tls, port) = match written.tls.as_str() {
-        "implicit" => (Tls::Implicit, 993),
-        "starttls" => (Tls::StartTls, 143),
-        "none" if is_loopback(&written.host) => (Tls::None, 143),
-        "none" => {
-            return Err(ConfigError::invalid(
-                key("tls"),
-                format!("`none` is for loopback only, and {} is not", written.host),
-                "use `implicit` or `starttls`",
-            ));
-        }
-        _ => {
-            return Err(ConfigError::invalid(
-                key("tls"),
-                "this is none of `implicit`, `starttls` and `none`",
-                "use `implicit`",
-            ));
-        }
-    };
-    if written.auth != "password" {
-        return Err(ConfigError::invalid(
-            key("auth"),
-            "this version logs in by `password` only",
-            "use an app password where the provider has them",
-        ));
-    }
-    if written.folders.is_empty() {
-        return Err(ConfigError::invalid(
-            key("folders"),
-            "with no folder there is nothing to watch",
-            "leave the key out for INBOX",
-        ));
-    }
-    for folder in &written.folders {
-        plain_text(&key("folders"), folder)?;
-    }
-    let same = |folder: &String| {
-        // INBOX is the one name without case (RFC 3501, section 5.1).
-        if folder.eq_ignore_ascii_case("inbox") {
-            "INBOX".to_owned()
-        } else {
-            folder.clone()
-        }
-    };
-    unique(&key("folders"), written.folders.iter().map(same))?;
-    let since = Since::parse(&written.since).ok_or_else(|| {
-        ConfigError::invalid(
-            key("since"),
-            "this is no span, no date and not `all`",
-            "write 30d, 2026-01-01 or all",
-        )
-    })?;
-    let idle_renew = duration(&key("idle-renew"), &written.idle_renew)?;
-    if idle_renew > MAX_IDLE {
-        return Err(ConfigError::invalid(
-            key("idle-renew"),
-            "servers hang up after half an hour",
-            "use at most 29m; 5m is the default",
-        ));
-    }
-    if written.max_mail_size < 16 * 1024 || written.max_mail_size > 8 * 1024 * 1024 {
-        return Err(ConfigError::invalid(
-            key("max-mail-size"),
-            "the size is in bytes, from 16384 to 8388608",
-            "leave the key out for 262144",
-        ));
-    }
-    let poll = duration(&key("poll"), &written.poll)?;
-    if poll > MAX_IDLE {
-        return Err(ConfigError::invalid(
-            key("poll"),
-            "servers hang up on a client that is silent for half an hour",
-            "use at most 29m; 60s is the default",
-        ));
-    }
-    Ok(Mailbox {
-        port: written.port.unwrap_or(port),
-        tls,
-        ca_file: written.ca_file.map(|path| folder.join(path)),
-        password: source(&key("password"), &written.password, folder)?,
-        folders: written.folders,
-        since,
-        idle_renew,
-        poll,
-        max_mail_size: written.max_mail_size,
-        name: written.name,
-        host: written.host,
-        user: written.user,
-    })
-}
-
 fn account(written: written::Account, folder: &Path) -> Result<Account, ConfigError> {
     let username = address("account.username", &written.username).map(|_| written.username)?;
     if written.verify != "off" {
@@ -311,7 +203,7 @@ fn account(written: written::Account, folder: &Path) -> Result<Account, ConfigEr
 
 /// Where a secret is. The value is not repeated in the error: somebody may
 /// have written the secret itself.
-fn source(key: &str, written: &str, folder: &Path) -> Result<SecretSource, ConfigError> {
+pub(super) fn source(key: &str, written: &str, folder: &Path) -> Result<SecretSource, ConfigError> {
     let meant = match written.split_once(':') {
         None if written == "vault" => Some(SecretSource::Vault),
         Some(("credential", id)) if is_id(id) => Some(SecretSource::Credential(id.to_owned())),
@@ -385,7 +277,7 @@ fn dns_server(written: &str) -> Result<SocketAddr, ConfigError> {
         })
 }
 
-fn duration(key: &str, written: &str) -> Result<Duration, ConfigError> {
+pub(super) fn duration(key: &str, written: &str) -> Result<Duration, ConfigError> {
     written
         .parse::<SignedDuration>()
         .ok()
@@ -401,7 +293,7 @@ fn duration(key: &str, written: &str) -> Result<Duration, ConfigError> {
 }
 
 /// IMAP commands and log lines are lines: nothing may break them.
-fn plain_text(key: &str, value: &str) -> Result<(), ConfigError> {
+pub(super) fn plain_text(key: &str, value: &str) -> Result<(), ConfigError> {
     if value.is_empty() || value.chars().any(char::is_control) {
         return Err(ConfigError::invalid(
             key,
@@ -412,7 +304,7 @@ fn plain_text(key: &str, value: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn unique(key: &str, values: impl Iterator<Item = String>) -> Result<(), ConfigError> {
+pub(super) fn unique(key: &str, values: impl Iterator<Item = String>) -> Result<(), ConfigError> {
     let mut seen = HashSet::new();
     for value in values {
         if !seen.insert(value.clone()) {
@@ -426,7 +318,7 @@ fn unique(key: &str, values: impl Iterator<Item = String>) -> Result<(), ConfigE
     Ok(())
 }
 
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 64
         && text
@@ -434,6 +326,6 @@ fn is_id(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -9,6 +9,7 @@
 //! This is the one room that reads the environment.
 
 mod error;
+mod mailbox;
 mod meant;
 mod paths;
 mod written;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use jiff::{Span, Timestamp, civil};
 
 pub use error::ConfigError;
+pub use mailbox::{After, Auth, Grant, Mailbox, Oauth2, Provider, Proxy, Tls};
 pub use paths::{credentials_directory, sockets, sockets_to_serve, stderr_is_the_journal};
 
 /// The configuration as it is meant.
@@ -106,46 +108,6 @@ pub struct Wording {
     pub username: String,
     /// The label of the token.
     pub token: String,
-}
-
-/// One IMAP login and the folders of it that are watched.
-#[derive(Clone, Debug)]
-pub struct Mailbox {
-    /// What people call it.
-    pub name: String,
-    /// The server.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// How the line is protected.
-    pub tls: Tls,
-    /// Certificates (PEM) that are trusted beside the system's roots.
-    pub ca_file: Option<PathBuf>,
-    /// The login name.
-    pub user: String,
-    /// Where its password is.
-    pub password: SecretSource,
-    /// The folders.
-    pub folders: Vec<String>,
-    /// How far back the first look goes.
-    pub since: Since,
-    /// How often IDLE is renewed.
-    pub idle_renew: Duration,
-    /// How often a server without IDLE is asked.
-    pub poll: Duration,
-    /// The largest mail that is fetched whole, in bytes.
-    pub max_mail_size: u32,
-}
-
-/// How the line to a mail server is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tls {
-    /// TLS from the first byte (RFC 8314).
-    Implicit,
-    /// TLS after `STARTTLS` (RFC 3501, section 6.2.1).
-    StartTls,
-    /// None; on loopback only.
-    None,
 }
 
 /// One Salesforce user whose credential is kept.

@@ -9,6 +9,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use super::ConfigError;
+use crate::secret::Secret;
 
 const FILE: &str = "tokenwatch/tokenwatch.toml";
 
@@ -74,6 +75,17 @@ pub fn sockets_to_serve(state_dir: &Path) -> Vec<PathBuf> {
 /// Where systemd puts the credentials of this unit.
 pub fn credentials_directory() -> Option<PathBuf> {
     variable("CREDENTIALS_DIRECTORY")
+}
+
+/// What the environment says of proxies: `HTTPS_PROXY`, `ALL_PROXY` and
+/// `NO_PROXY`, each also in lower case. A proxy's password may stand in one.
+pub(super) fn proxies() -> [Option<Secret>; 3] {
+    ["https_proxy", "all_proxy", "no_proxy"].map(|name| {
+        let given = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        given(&name.to_ascii_uppercase())
+            .or_else(|| given(name))
+            .map(Secret::new)
+    })
 }
 
 /// Whether standard error goes to the journal: systemd says which socket it

@@ -18,7 +18,7 @@ fn a_mailbox_needs_a_name_a_host_and_a_user_and_the_rest_has_defaults() {
     let ops = config.mailbox("ops").unwrap();
     assert_eq!((ops.port, ops.tls), (993, Tls::Implicit));
     assert_eq!(ops.folders, ["INBOX"]);
-    assert_eq!(ops.password, SecretSource::Vault);
+    assert!(matches!(ops.auth, Auth::Password(SecretSource::Vault)));
     assert_eq!(config.vault.service, "exalate");
     assert!(config.trust.dkim && config.trust.receiver && !config.trust.sender_address);
 }
@@ -43,14 +43,22 @@ fn every_key_is_known() {
     let all = "state-dir='/s'\n[vault]\nbackend='file'\npath='v'\nkey='file:k'\nservice='e'\n\
         [trust]\nsenders=['a@b.c']\naccept=['dkim']\nreceivers=['x']\narc-sealers=['A.example']\ndns-servers=['127.0.0.1:5353','::1']\nundecided-for='1h'\n\
         [[wording]]\nsubject='s'\nusername='u'\ntoken='t'\n\
-        [[mailbox]]\nname='n'\nhost='localhost'\nport=1\ntls='none'\nca-file='c'\nuser='u'\nauth='password'\n\
-        password='command:pass show x'\nfolders=['A','B']\nsince='2026-01-01'\nidle-renew='4m'\npoll='30s'\nmax-mail-size=65536\n\
+        [[mailbox]]\nname='n'\nhost='localhost'\nport=1\ntls='none'\nca-file='c'\ntls-pin='{PIN}'\nproxy='socks5://p:1080'\nuser='u'\nauth='oauth2'\n\
+        password='command:pass show x'\nfolders=['A','B']\nmax-connections=2\nafter='move:Done'\nsince='2026-01-01'\nidle-renew='4m'\npoll='30s'\nmax-mail-size=65536\n\
+        [mailbox.oauth2]\nprovider='other'\nclient-id='c'\nclient-secret='vault'\ngrant='client-credentials'\nscopes=['s']\n\
+        token-url='http://127.0.0.1:1/t'\nauthorization-url='https://x/a'\ndevice-url='https://x/d'\nredirect-port=8000\n\
         [[account]]\nusername='a@b.c'\npassword='credential:x'\nverify='off'\nlogin-url='https://x'\n";
+    let all = &all.replace("{PIN}", &"ab".repeat(32));
     let config = load(all).unwrap();
     assert_eq!(config.trust.dns_servers.len(), 2);
     assert_eq!(config.trust.arc_sealers, ["a.example"]);
     assert_eq!(config.wordings[0].username, "u");
-    let count = all.matches('=').count();
+    let ops = &config.mailboxes[0];
+    assert_eq!(ops.tls_pin, Some([0xab; 32]));
+    assert_eq!(ops.after, After::Move("Done".into()));
+    assert!(matches!(&ops.auth, Auth::Oauth2(oauth2) if oauth2.redirect_port == Some(8000)));
+    // The tenant belongs to another provider.
+    let count = all.matches('=').count() + 1;
     assert_eq!(
         count,
         written::KEYS.len(),
@@ -61,10 +69,33 @@ fn every_key_is_known() {
 #[test]
 fn what_cannot_be_meant_is_refused_with_a_hint() {
     let mailbox = |line: &str| format!("{MAILBOX}{line}\n");
+    let oauth2 = |lines: &str| {
+        mailbox(&format!(
+            "auth='oauth2'\n[mailbox.oauth2]\nclient-id='c'\n{lines}"
+        ))
+    };
     for text in [
         mailbox("tls='none'"),
         mailbox("tls='ssl'"),
         mailbox("auth='oauth2'"),
+        mailbox("auth='kerberos'"),
+        mailbox("[mailbox.oauth2]\nprovider='google'\nclient-id='c'"),
+        oauth2("provider='yahoo'"),
+        oauth2("provider='other'"),
+        oauth2("provider='google'\ntoken-url='https://x'"),
+        oauth2("provider='google'\ntenant='x'"),
+        oauth2("provider='microsoft'\ntenant='a/b'"),
+        oauth2("provider='other'\ntoken-url='http://example.com/t'"),
+        oauth2("provider='google'\ngrant='client-credentials'"),
+        oauth2("provider='google'\ngrant='password'"),
+        oauth2("provider='google'\nclient-secret='hunter2'"),
+        mailbox("tls-pin='sha256:abc'"),
+        mailbox("proxy='socks5://user:hunter2@p:1'"),
+        mailbox("proxy='https://p:1'"),
+        mailbox("max-connections=0"),
+        mailbox("after='delete'"),
+        mailbox("after='flag:a b'"),
+        mailbox("after='move:inbox'"),
         mailbox("folders=[]"),
         mailbox("folders=['A\\nB','A\\nB']").replace('\'', "\""),
         mailbox("since='soon'"),
@@ -91,6 +122,7 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
             "{text}: {error}"
         );
         assert!(!error.hint().is_empty());
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
     for text in [
         "state-dir = ",

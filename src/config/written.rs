@@ -91,13 +91,21 @@ pub(super) struct Mailbox {
     #[serde(default = "implicit")]
     pub(super) tls: String,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) tls_pin: Option<String>,
+    #[serde(default = "none")]
+    pub(super) proxy: String,
     pub(super) user: String,
     #[serde(default = "password")]
     pub(super) auth: String,
     #[serde(default = "vault")]
     pub(super) password: String,
+    pub(super) oauth2: Option<Oauth2>,
     #[serde(default = "inbox")]
     pub(super) folders: Vec<String>,
+    #[serde(default = "four")]
+    pub(super) max_connections: u32,
+    #[serde(default = "nothing")]
+    pub(super) after: String,
     #[serde(default = "thirty_days")]
     pub(super) since: String,
     #[serde(default = "five_minutes")]
@@ -106,6 +114,22 @@ pub(super) struct Mailbox {
     pub(super) poll: String,
     #[serde(default = "max_mail_size")]
     pub(super) max_mail_size: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Oauth2 {
+    pub(super) provider: String,
+    pub(super) tenant: Option<String>,
+    pub(super) client_id: String,
+    pub(super) client_secret: Option<String>,
+    #[serde(default = "refresh_token")]
+    pub(super) grant: String,
+    pub(super) scopes: Option<Vec<String>>,
+    pub(super) token_url: Option<String>,
+    pub(super) authorization_url: Option<String>,
+    pub(super) device_url: Option<String>,
+    pub(super) redirect_port: Option<u16>,
 }
 
 #[derive(Deserialize)]
@@ -127,6 +151,18 @@ fn password() -> String {
 }
 fn vault() -> String {
     "vault".into()
+}
+fn none() -> String {
+    "none".into()
+}
+fn nothing() -> String {
+    "nothing".into()
+}
+fn four() -> u32 {
+    4
+}
+fn refresh_token() -> String {
+    "refresh-token".into()
 }
 fn inbox() -> Vec<String> {
     vec!["INBOX".into()]
@@ -168,10 +204,24 @@ pub(super) const KEYS: &[&str] = &[
     "mailbox.port",
     "mailbox.tls",
     "mailbox.ca-file",
+    "mailbox.tls-pin",
+    "mailbox.proxy",
     "mailbox.user",
     "mailbox.auth",
     "mailbox.password",
+    "mailbox.oauth2.provider",
+    "mailbox.oauth2.tenant",
+    "mailbox.oauth2.client-id",
+    "mailbox.oauth2.client-secret",
+    "mailbox.oauth2.grant",
+    "mailbox.oauth2.scopes",
+    "mailbox.oauth2.token-url",
+    "mailbox.oauth2.authorization-url",
+    "mailbox.oauth2.device-url",
+    "mailbox.oauth2.redirect-port",
     "mailbox.folders",
+    "mailbox.max-connections",
+    "mailbox.after",
     "mailbox.since",
     "mailbox.idle-renew",
     "mailbox.poll",

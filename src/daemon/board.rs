@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use crate::api::{
@@ -22,6 +22,8 @@ pub(super) struct Failure {
     pub(super) error: String,
     pub(super) hint: String,
     pub(super) next_attempt: Timestamp,
+    /// It is more than a hiccup.
+    pub(super) is_problem: bool,
 }
 
 /// Who and where a folder is.
@@ -32,6 +34,27 @@ struct Row {
     failure: Option<(Failure, Timestamp)>,
     /// It has been watched at least once.
     reached: bool,
+    /// How long the server may be silent while it is watched, and polled.
+    watched_within: SignedDuration,
+    polled_within: SignedDuration,
+}
+
+/// What a server may take to answer, beyond the time after which it is asked.
+const ANSWER: SignedDuration = SignedDuration::from_secs(30);
+
+impl Row {
+    /// The server has been silent for longer than it should have been.
+    fn is_silent(&self, now: Timestamp) -> bool {
+        let within = match self.status.state {
+            MailboxState::Watching => self.watched_within,
+            MailboxState::Polling | MailboxState::CatchingUp => self.polled_within,
+            MailboxState::Connecting | MailboxState::Authenticating | MailboxState::Waiting => {
+                return false;
+            }
+        };
+        let heard = self.status.proof_of_life.unwrap_or(self.status.since);
+        now.duration_since(heard) > within.saturating_add(ANSWER)
+    }
 }
 
 struct Inner {
@@ -76,10 +99,13 @@ impl Board {
                     last_error: None,
                     next_attempt: None,
                 };
+                let seconds = |time| SignedDuration::try_from(time).unwrap_or_default();
                 let row = Row {
                     status,
                     failure: None,
                     reached: false,
+                    watched_within: seconds(mailbox.idle_renew),
+                    polled_within: seconds(mailbox.idle_renew.max(mailbox.poll)),
                 };
                 ((mailbox.name.clone(), folder.clone()), row)
             })
@@ -133,7 +159,10 @@ impl Board {
 
     /// The server has said something.
     pub(super) fn alive(&self, folder: &Folder) {
-        self.change_row(folder, |row, now| row.status.proof_of_life = Some(now));
+        // It changes nothing that anybody waits for.
+        if let Some(row) = self.lock().rows.get_mut(folder) {
+            row.status.proof_of_life = Some(Timestamp::now());
+        }
     }
 
     /// Something has become of a mail.
@@ -211,8 +240,23 @@ impl Board {
     pub fn status(&self) -> Status {
         let inner = self.lock();
         let mut problems: Vec<Problem> = inner.worker.iter().cloned().collect();
+        let now = Timestamp::now();
         for row in inner.rows.values() {
-            if let Some((failure, since)) = &row.failure {
+            if row.is_silent(now) {
+                problems.push(Problem {
+                    code: "mailbox-silent".to_owned(),
+                    title: format!(
+                        "the server of mailbox {} ({}) has not been heard for too long",
+                        row.status.name, row.status.folder
+                    ),
+                    hint: "restart tokenwatch, and report it: it should have reconnected by itself"
+                        .to_owned(),
+                    since: row.status.proof_of_life.unwrap_or(row.status.since),
+                });
+            }
+            if let Some((failure, since)) = &row.failure
+                && failure.is_problem
+            {
                 problems.push(Problem {
                     code: failure.code.to_owned(),
                     title: format!(

@@ -6,36 +6,32 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::InboxError;
-use super::looking::server;
-use super::worker::{self, Handle, Worker};
+use super::doors::Doors;
+use super::looking::Tools;
+use super::worker::{self, Worker};
+use super::{DaemonError, InboxError};
 use crate::api::{AccountState, CheckLine};
 use crate::config::{Config, Mailbox, Tls};
-use crate::mailbox::{MailboxError, Roots, Session};
-use crate::secret::Secret;
+use crate::mailbox::{Access, Credential, MailboxError};
 use crate::sender::Keys;
 
 /// Looks at everything.
 pub struct Doctor {
     config: Arc<Config>,
-    worker: Handle,
-    roots: Roots,
+    tools: Tools,
 }
 
 impl Doctor {
-    pub(super) fn new(config: Arc<Config>, worker: Handle, roots: Roots) -> Self {
-        Self {
-            config,
-            worker,
-            roots,
-        }
+    pub(super) fn new(config: Arc<Config>, tools: Tools) -> Self {
+        Self { config, tools }
     }
 
     /// A doctor for when no daemon runs.
-    pub fn alone(config: Arc<Config>, worker: Worker) -> Result<Self, super::DaemonError> {
+    pub fn alone(config: Arc<Config>, worker: Worker) -> Result<Self, DaemonError> {
         // Who ends the worker is this process.
-        let (handle, _end) = worker::start(worker).map_err(super::DaemonError::Thread)?;
-        Ok(Self::new(config, handle, Roots::of_the_system()))
+        let (handle, _end) = worker::start(worker).map_err(DaemonError::Thread)?;
+        let tools = Tools::new(&config, handle)?;
+        Ok(Self::new(config, tools))
     }
 
     /// Looks at everything, and leaves the network out where it is told to.
@@ -45,35 +41,25 @@ impl Doctor {
         if offline {
             return;
         }
-        let mut passwords = Vec::new();
+        let mut credentials = Vec::new();
         for mailbox in &self.config.mailboxes {
-            let wanted = mailbox.clone();
-            let password = self
-                .worker
-                .run(move |worker| worker.mailbox_password(&wanted));
-            passwords.push(password.await);
+            credentials.push(self.tools.credential(mailbox).await);
         }
         // What follows takes its time, and a daemon that starts meanwhile must
         // not find the vault locked.
-        let Self {
-            config,
-            worker,
-            roots,
-        } = self;
-        drop(worker);
+        let Self { config, tools } = self;
+        let doors = tools.doors.clone();
+        drop(tools);
         if config.trust.dkim && !config.trust.sender_address {
             dns(&config, &report).await;
         }
-        for (mailbox, password) in config.mailboxes.iter().zip(passwords) {
-            let password = password.map_err(InboxError::from).and_then(|password| {
-                password.ok_or_else(|| InboxError::NoPassword(mailbox.name.clone()))
-            });
-            self::mailbox(mailbox, password, &roots, &report).await;
+        for (mailbox, credential) in config.mailboxes.iter().zip(credentials) {
+            self::mailbox(mailbox, credential, &doors, &report).await;
         }
     }
 
     async fn accounts(&self, report: &Report) {
-        match self.worker.run(|worker| worker.credentials()).await {
+        match self.tools.worker.run(|worker| worker.credentials()).await {
             Ok(accounts) => {
                 report.well("vault", "it opens, and the journal too").await;
                 for account in accounts {
@@ -142,8 +128,8 @@ async fn dns(config: &Config, report: &Report) {
 
 async fn mailbox(
     mailbox: &Mailbox,
-    password: Result<Secret, InboxError>,
-    roots: &Roots,
+    credential: Result<Credential, InboxError>,
+    doors: &Doors,
     report: &Report,
 ) {
     let what = |step: &str| format!("mailbox {}: {step}", mailbox.name);
@@ -154,11 +140,8 @@ async fn mailbox(
         let hint = "see `host` of the mailbox, and the system's resolver".to_owned();
         return report.ill(&what("name"), error.to_string(), hint).await;
     }
-    let mut session = match Session::connect(&server(mailbox), roots)
-        .await
-        .map_err(InboxError::from)
-    {
-        Ok(session) => session,
+    let mut session = match doors.connect(mailbox).await {
+        Ok((session, _permit)) => session,
         Err(error) => {
             let is_tcp = matches!(error, InboxError::Mailbox(MailboxError::Connect { .. }));
             let step = if is_tcp {
@@ -174,11 +157,8 @@ async fn mailbox(
         Tls::None => "connected, without TLS",
     };
     report.well(&what("connection"), tls).await;
-    let logged_in = match password {
-        Ok(password) => {
-            let login = session.log_in(&mailbox.user, &password);
-            login.await.map_err(InboxError::from)
-        }
+    let logged_in = match credential {
+        Ok(credential) => doors.log_in(&mut session, mailbox, &credential).await,
         Err(error) => Err(error),
     };
     if let Err(error) = logged_in {
@@ -187,7 +167,7 @@ async fn mailbox(
     report.well(&what("login"), "the server lets us in").await;
     for folder in &mailbox.folders {
         let what = what(&format!("folder {folder}"));
-        match session.examine(folder).await {
+        match session.open(folder, Access::Read).await {
             Ok(opened) => {
                 let found = format!("it can be read, and has {} mails", opened.exists);
                 report.well(&what, &found).await;

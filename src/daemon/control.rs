@@ -362,20 +362,22 @@ async fn resync(
     State(rooms): State<Rooms>,
     Json(request): Json<ResyncRequest>,
 ) -> Result<Response, Failure> {
-    let plan = rooms.resync.plan(&request).map_err(|error| {
+    let (events, lines) = mpsc::channel(64);
+    let plan = rooms.resync.join(&request, events).map_err(|error| {
         bad_request(
             error.to_string(),
             "`tokenwatch status` names the mailboxes; --since takes 30d, 2026-01-01 or all",
             2,
         )
     })?;
-    let (events, lines) = mpsc::channel(64);
-    // It goes on when the caller has gone, and ends with the daemon.
-    let run = rooms.resync.clone().run(plan, events);
-    let stop = rooms.stop.clone();
-    rooms
-        .tasks
-        .spawn(async move { stop.run_until_cancelled(run).await });
+    if let Some(plan) = plan {
+        // It goes on when the caller has gone, and ends with the daemon.
+        let run = rooms.resync.clone().run(plan);
+        let stop = rooms.stop.clone();
+        rooms
+            .tasks
+            .spawn(async move { stop.run_until_cancelled(run).await });
+    }
     if request.no_wait {
         return Ok(StatusCode::ACCEPTED.into_response());
     }
@@ -390,11 +392,7 @@ struct CheckWanted {
 
 async fn check(State(rooms): State<Rooms>, Query(wanted): Query<CheckWanted>) -> Response {
     let (lines, received) = mpsc::channel(16);
-    let doctor = Doctor::new(
-        Arc::clone(&rooms.config),
-        rooms.worker.clone(),
-        rooms.tools.roots().clone(),
-    );
+    let doctor = Doctor::new(Arc::clone(&rooms.config), rooms.tools.clone());
     let stop = rooms.stop.clone();
     rooms.tasks.spawn(async move {
         stop.run_until_cancelled(doctor.examine(lines, wanted.offline))
@@ -425,7 +423,7 @@ fn secret_name(name: &str) -> Result<SecretName, Failure> {
     SecretName::parse(name).ok_or_else(|| {
         bad_request(
             format!("{name:?} is no name of a secret"),
-            "the names are mailbox/NAME and account/USERNAME",
+            "the names are mailbox/NAME, account/USERNAME, oauth/NAME and client/NAME",
             2,
         )
     })

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use jiff::Timestamp;
 
-use super::worker::{Content, Handle, Outcome, Report};
+use super::doors::Doors;
+use super::worker::{Content, Handle, Outcome, Report, SecretName};
 use super::{DaemonError, InboxError, policy};
-use crate::config::{self, Config, Tls};
+use crate::config::{self, Auth, Config, SecretSource};
 use crate::journal::{Cursor, Place};
 use crate::judge::{Finding, Policy, judge};
-use crate::mailbox::{Found, Look, Roots, Security, Server, Session, Step, Wanted};
+use crate::mailbox::{Credential, Found, Look, Session, Step, Wanted};
 use crate::notice;
+use crate::secret::Secret;
 use crate::sender::Keys;
 
 /// What every look needs.
@@ -22,7 +24,7 @@ pub(super) struct Tools {
     pub(super) worker: Handle,
     policy: Arc<Policy>,
     keys: Keys,
-    roots: Roots,
+    pub(super) doors: Doors,
 }
 
 /// One folder, open.
@@ -44,6 +46,7 @@ impl Target<'_> {
             cursor: self.moves_cursor.then_some(Cursor {
                 uid_validity: self.uid_validity,
                 next_uid: uid.saturating_add(1),
+                mod_seq: None,
             }),
             dry_run: self.dry_run,
         }
@@ -74,7 +77,7 @@ impl Tools {
             worker,
             policy: Arc::new(policy(config)?),
             keys: Keys::new(&config.trust.dns_servers)?,
-            roots: Roots::of_the_system(),
+            doors: Doors::new(config),
         })
     }
 
@@ -90,28 +93,56 @@ impl Tools {
         }
     }
 
-    pub(super) fn roots(&self) -> &Roots {
-        &self.roots
+    /// Connects and logs in.
+    pub(super) async fn enter(&self, mailbox: &config::Mailbox) -> Result<Session, InboxError> {
+        let (mut session, _permit) = self.doors.connect(mailbox).await?;
+        let credential = self.credential(mailbox).await?;
+        self.doors
+            .log_in(&mut session, mailbox, &credential)
+            .await?;
+        Ok(session)
     }
 
-    /// Connects; the greeting is read, nothing more.
-    pub(super) async fn connect(&self, mailbox: &config::Mailbox) -> Result<Session, InboxError> {
-        Ok(Session::connect(&server(mailbox), &self.roots).await?)
-    }
-
-    /// The password, and the login with it.
-    pub(super) async fn log_in(
+    /// What a mailbox logs in with.
+    pub(super) async fn credential(
         &self,
-        session: &mut Session,
         mailbox: &config::Mailbox,
-    ) -> Result<(), InboxError> {
-        let wanted = mailbox.clone();
-        let password = self
+    ) -> Result<Credential, InboxError> {
+        match &mailbox.auth {
+            Auth::Password(source) => {
+                let name = SecretName::Mailbox(mailbox.name.clone());
+                let password = self.secret(source, name).await?;
+                password
+                    .map(Credential::Password)
+                    .ok_or_else(|| InboxError::NoPassword(mailbox.name.clone()))
+            }
+            Auth::Oauth2(_) => todo!(),
+        }
+    }
+
+    async fn secret(
+        &self,
+        source: &SecretSource,
+        name: SecretName,
+    ) -> Result<Option<Secret>, InboxError> {
+        let source = source.clone();
+        let read = self
             .worker
-            .run(move |worker| worker.mailbox_password(&wanted))
-            .await?
-            .ok_or_else(|| InboxError::NoPassword(mailbox.name.clone()))?;
-        Ok(session.log_in(&mailbox.user, &password).await?)
+            .run(move |worker| worker.login_secret(&source, &name));
+        Ok(read.await?)
+    }
+
+    /// The password of a mailbox, where it may change without our being told.
+    pub(super) async fn secret_in_a_file(&self, mailbox: &config::Mailbox) -> Option<Secret> {
+        match &mailbox.auth {
+            Auth::Password(source @ (SecretSource::File(_) | SecretSource::Credential(_))) => {
+                let name = SecretName::Mailbox(mailbox.name.clone());
+                self.secret(source, name).await.ok().flatten()
+            }
+            Auth::Password(SecretSource::Vault | SecretSource::Command(_)) | Auth::Oauth2(_) => {
+                None
+            }
+        }
     }
 
     /// One step of a look; `None` at its end. A mail that was found has its
@@ -143,6 +174,7 @@ impl Tools {
                     let cursor = Cursor {
                         uid_validity: target.uid_validity,
                         next_uid,
+                        mod_seq: None,
                     };
                     self.worker
                         .run(move |worker| worker.move_cursor(&name, &folder, cursor))
@@ -202,18 +234,4 @@ pub(super) enum Looked {
     Mail { uid: u32, outcome: Outcome },
     /// Everything below this UID was looked at.
     Seen { next_uid: u32 },
-}
-
-pub(super) fn server(mailbox: &config::Mailbox) -> Server {
-    Server {
-        host: mailbox.host.clone(),
-        port: mailbox.port,
-        security: match mailbox.tls {
-            Tls::Implicit => Security::Tls,
-            Tls::StartTls => Security::StartTls,
-            Tls::None => Security::Plain,
-        },
-        ca_file: mailbox.ca_file.clone(),
-        max_mail_size: mailbox.max_mail_size,
-    }
 }

@@ -7,7 +7,10 @@
 
 mod board;
 mod check;
+mod clock;
 mod control;
+mod doors;
+mod gate;
 mod inbox;
 mod looking;
 mod notify;
@@ -16,21 +19,20 @@ mod secrets;
 mod state;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, ConfigError, Mailbox};
+use crate::config::{Config, ConfigError};
 use crate::judge::Policy;
 use crate::mailbox::{Class, MailboxError};
 use crate::notice::{Wording, Wordings};
 use crate::sender::{self, KeysError};
-use inbox::Inbox;
+use inbox::Line;
 use looking::Tools;
 use resync::Resync;
 
@@ -97,6 +99,14 @@ pub enum InboxError {
     /// There is no password to log in with.
     #[error("the password of mailbox {0} is not set")]
     NoPassword(String),
+    /// It is too soon for another login.
+    #[error("{}", held_back(*.refused))]
+    HeldBack {
+        /// For so long.
+        wait: Duration,
+        /// Because the last one was refused; else because there were too many.
+        refused: bool,
+    },
     /// The task panicked.
     #[error("the task that watches it went wrong")]
     Panicked,
@@ -109,6 +119,7 @@ impl InboxError {
             Self::NoPassword(_) | Self::Panicked | Self::State(StateError::Secret(_)) => {
                 Class::Person
             }
+            Self::HeldBack { .. } => Class::Login,
             Self::State(_) => Class::Transient,
         }
     }
@@ -117,6 +128,8 @@ impl InboxError {
         match self {
             Self::Mailbox(error) => error.code(),
             Self::NoPassword(_) | Self::State(StateError::Secret(_)) => "mailbox-password-missing",
+            Self::HeldBack { refused: true, .. } => "mailbox-login-refused",
+            Self::HeldBack { refused: false, .. } => "mailbox-login-limit",
             Self::State(_) => "storage-failed",
             Self::Panicked => "internal",
         }
@@ -127,9 +140,25 @@ impl InboxError {
         match self {
             Self::Mailbox(error) => error.hint().replace("NAME", mailbox),
             Self::NoPassword(name) => format!("run `tokenwatch secret set mailbox/{name}`"),
+            Self::HeldBack { refused: true, .. } => {
+                format!(
+                    "set the right password with `tokenwatch secret set mailbox/{mailbox}`: then it is tried at once"
+                )
+            }
+            Self::HeldBack { refused: false, .. } => {
+                "see the server's log: it lets us in and hangs up, again and again".to_owned()
+            }
             Self::State(error) => error.hint(),
             Self::Panicked => "this is a fault of tokenwatch: please report it".to_owned(),
         }
+    }
+}
+
+fn held_back(refused: bool) -> &'static str {
+    if refused {
+        "the login was refused before, and it is too soon to try it again"
+    } else {
+        "there were too many logins in a short time, and the next one waits"
     }
 }
 
@@ -180,19 +209,25 @@ pub async fn run(
 
     let tasks = TaskTracker::new();
     let stop = stop.child_token();
-    let wakes = Wakes::new(&config);
+    let mut wakes = Wakes::default();
+    let (sleeper, slept) = watch::channel(0);
+    tasks.spawn(
+        stop.clone()
+            .run_until_cancelled_owned(clock::watch_over(sleeper)),
+    );
     for mailbox in &config.mailboxes {
         let mailbox = Arc::new(mailbox.clone());
-        for folder in &mailbox.folders {
-            let inbox = Inbox {
+        for folders in inbox::lines(&mailbox) {
+            let line = Line {
                 mailbox: Arc::clone(&mailbox),
-                folder: folder.clone(),
+                folders,
                 tools: tools.clone(),
                 board: Arc::clone(&board),
-                secret_changed: wakes.of(&mailbox, folder),
+                secret_changed: wakes.add(&mailbox.name),
+                slept: slept.clone(),
                 stop: stop.clone(),
             };
-            tasks.spawn(inbox.watch());
+            tasks.spawn(line.watch());
         }
     }
     let socket = control.path().to_owned();
@@ -252,15 +287,16 @@ pub async fn once(config: Config) -> Result<(), DaemonError> {
     for mailbox in &config.mailboxes {
         for folder in &mailbox.folders {
             of = of.saturating_add(1);
-            let inbox = Inbox {
+            let line = Line {
                 mailbox: Arc::new(mailbox.clone()),
-                folder: folder.clone(),
+                folders: vec![folder.clone()],
                 tools: tools.clone(),
                 board: Arc::clone(&board),
                 secret_changed: Arc::default(),
+                slept: watch::channel(0).1,
                 stop: CancellationToken::new(),
             };
-            match inbox.once().await {
+            match line.once().await {
                 Ok(open) => undecided = undecided.saturating_add(open),
                 Err(error) => {
                     let (chain, hint) = (crate::chain(&error), error.hint(&mailbox.name));
@@ -316,31 +352,21 @@ fn open(config: &Arc<Config>) -> Result<Opened, DaemonError> {
 }
 
 /// Who waits for a secret, and is to be woken when it is set.
-#[derive(Clone)]
-struct Wakes(Arc<BTreeMap<board::Folder, Arc<Notify>>>);
+#[derive(Clone, Default)]
+struct Wakes(Arc<Vec<(String, Arc<Notify>)>>);
 
 impl Wakes {
-    fn new(config: &Config) -> Self {
-        let folders = config.mailboxes.iter().flat_map(|mailbox| {
-            mailbox
-                .folders
-                .iter()
-                .map(|folder| ((mailbox.name.clone(), folder.clone()), Arc::default()))
-        });
-        Self(Arc::new(folders.collect()))
-    }
-
-    fn of(&self, mailbox: &Mailbox, folder: &str) -> Arc<Notify> {
-        self.0
-            .get(&(mailbox.name.clone(), folder.to_owned()))
-            .cloned()
-            .unwrap_or_default()
+    /// One more line of this mailbox.
+    fn add(&mut self, mailbox: &str) -> Arc<Notify> {
+        let wake = Arc::new(Notify::new());
+        Arc::make_mut(&mut self.0).push((mailbox.to_owned(), Arc::clone(&wake)));
+        wake
     }
 
     /// A secret was set or removed.
     fn wake(&self, name: &SecretName) {
-        if let SecretName::Mailbox(changed) = name {
-            for ((mailbox, _), waiting) in self.0.iter() {
+        if let Some(changed) = name.mailbox() {
+            for (mailbox, waiting) in self.0.iter() {
                 if mailbox == changed {
                     waiting.notify_one();
                 }

@@ -1,11 +1,12 @@
 //! The manual resync: the folders are looked through again, each over a
 //! connection of its own, while watching goes on.
 //!
-//! One runs at a time; a few may wait for it. It does not move a cursor, and
-//! since what is known is a duplicate, it can be run at any time.
+//! One runs at a time, and who asks for the same while it runs shares it; a few
+//! others may wait for it. It does not move a cursor, and since what is known
+//! is a duplicate, it can be run at any time.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -17,7 +18,7 @@ use super::looking::{Looked, Target, Tools};
 use crate::api::{OutcomeLine, ResyncEvent, ResyncRequest, ResyncSummary};
 use crate::config::{self, Config, Since};
 use crate::journal::Kind;
-use crate::mailbox::{Look, Scope};
+use crate::mailbox::{Access, Look, MailboxError, Scope};
 
 /// Runs resyncs.
 #[derive(Clone)]
@@ -26,6 +27,20 @@ pub(super) struct Resync {
     tools: Tools,
     running: Arc<Mutex<()>>,
     waiting: Arc<Semaphore>,
+    /// The runs that are going on or wait, and who listens to each.
+    runs: Arc<StdMutex<Vec<Run>>>,
+}
+
+/// A run, as others see it.
+struct Run {
+    request: ResyncRequest,
+    listeners: Listeners,
+}
+
+type Listeners = Arc<StdMutex<Vec<mpsc::Sender<ResyncEvent>>>>;
+
+fn lock<T>(shared: &StdMutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How many resyncs may run or wait.
@@ -53,11 +68,40 @@ impl Resync {
             tools,
             running: Arc::default(),
             waiting: Arc::new(Semaphore::new(QUEUE)),
+            runs: Arc::default(),
         }
     }
 
+    /// What is asked for: a run of its own, or a place at one that is going on.
+    /// The events of the run come to `events`.
+    pub(super) fn join(
+        &self,
+        request: &ResyncRequest,
+        events: mpsc::Sender<ResyncEvent>,
+    ) -> Result<Option<Plan>, ResyncError> {
+        let request = ResyncRequest {
+            no_wait: false,
+            ..request.clone()
+        };
+        let mut runs = lock(&self.runs);
+        if let Some(run) = runs.iter().find(|run| run.request == request) {
+            lock(&run.listeners).push(events);
+            return Ok(None);
+        }
+        let plan = self.plan(&request, events)?;
+        runs.push(Run {
+            request,
+            listeners: Arc::clone(&plan.listeners),
+        });
+        Ok(Some(plan))
+    }
+
     /// Checks what is asked for, before anything is done.
-    pub(super) fn plan(&self, request: &ResyncRequest) -> Result<Plan, ResyncError> {
+    fn plan(
+        &self,
+        request: &ResyncRequest,
+        events: mpsc::Sender<ResyncEvent>,
+    ) -> Result<Plan, ResyncError> {
         let since = match &request.since {
             Some(text) => Some(Since::parse(text).ok_or_else(|| ResyncError::Since(text.clone()))?),
             None => None,
@@ -80,6 +124,7 @@ impl Resync {
                 _place: Arc::clone(&self.waiting)
                     .try_acquire_owned()
                     .map_err(|_| ResyncError::Busy)?,
+                listeners: Arc::new(StdMutex::new(vec![events])),
                 mailboxes,
                 since,
                 dry_run: request.dry_run,
@@ -88,7 +133,7 @@ impl Resync {
     }
 
     /// Does it. Who listens may go; the run goes on.
-    pub(super) async fn run(self, plan: Plan, events: mpsc::Sender<ResyncEvent>) {
+    pub(super) async fn run(self, plan: Plan) {
         let _one_at_a_time = self.running.lock().await;
         let folders: Vec<_> = plan
             .mailboxes
@@ -102,8 +147,7 @@ impl Resync {
             "looking through the mailboxes again"
         );
         let mut teller = Teller {
-            events,
-            listening: true,
+            listeners: Arc::clone(&plan.listeners),
             summary: ResyncSummary::default(),
         };
         teller
@@ -148,9 +192,12 @@ impl Resync {
             failed = summary.failed,
             "the resync is done"
         );
+        // Who comes now wants another one.
+        lock(&self.runs).retain(|run| !Arc::ptr_eq(&run.listeners, &plan.listeners));
         teller.tell(ResyncEvent::Finished(summary)).await;
     }
 
+    /// Looks through a folder; where its SEARCH fails, once more without.
     async fn folder(
         &self,
         plan: &Plan,
@@ -158,13 +205,29 @@ impl Resync {
         folder: &str,
         teller: &mut Teller,
     ) -> Result<(), InboxError> {
-        let mut session = self.tools.connect(mailbox).await?;
-        self.tools.log_in(&mut session, mailbox).await?;
-        let opened = session.examine(folder).await?;
+        match self.look(plan, mailbox, folder, true, teller).await {
+            Err(InboxError::Mailbox(MailboxError::Search(_))) => {
+                self.look(plan, mailbox, folder, false, teller).await
+            }
+            looked => looked,
+        }
+    }
+
+    async fn look(
+        &self,
+        plan: &Plan,
+        mailbox: &config::Mailbox,
+        folder: &str,
+        narrow: bool,
+        teller: &mut Teller,
+    ) -> Result<(), InboxError> {
+        let mut session = self.tools.enter(mailbox).await?;
+        let opened = session.open(folder, Access::Read).await?;
         let since = plan.since.as_ref().unwrap_or(&mailbox.since);
         let scope = Scope {
             first: 1,
             since: since.first_day(Timestamp::now()),
+            narrow,
         };
         let wanted = self.tools.wanted(mailbox);
         let target = Target {
@@ -196,7 +259,7 @@ impl Resync {
                     .await;
             }
             let (looked_at, of) = look.progress();
-            teller.mention(ResyncEvent::Progress {
+            teller.mention(&ResyncEvent::Progress {
                 mailbox: mailbox.name.clone(),
                 folder: folder.to_owned(),
                 looked_at,
@@ -213,29 +276,33 @@ impl Resync {
 pub(super) struct Plan {
     /// In the queue, until it is done.
     _place: OwnedSemaphorePermit,
+    listeners: Listeners,
     mailboxes: Vec<config::Mailbox>,
     since: Option<Since>,
     dry_run: bool,
 }
 
 struct Teller {
-    events: mpsc::Sender<ResyncEvent>,
-    listening: bool,
+    listeners: Listeners,
     summary: ResyncSummary,
 }
 
 impl Teller {
     /// Says what must not be missed. Who asked may have gone, or sleep.
-    async fn tell(&mut self, event: ResyncEvent) {
-        if self.listening {
-            self.listening = self.events.send_timeout(event, PATIENCE).await.is_ok();
+    async fn tell(&self, event: ResyncEvent) {
+        let listening = lock(&self.listeners).clone();
+        for listener in listening {
+            let told = listener.send_timeout(event.clone(), PATIENCE).await;
+            if told.is_err() {
+                lock(&self.listeners).retain(|other| !other.same_channel(&listener));
+            }
         }
     }
 
     /// Says what may be missed.
-    fn mention(&self, event: ResyncEvent) {
-        if self.listening {
-            self.events.try_send(event).unwrap_or_default();
+    fn mention(&self, event: &ResyncEvent) {
+        for listener in lock(&self.listeners).iter() {
+            listener.try_send(event.clone()).unwrap_or_default();
         }
     }
 

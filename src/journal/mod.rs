@@ -20,7 +20,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 pub use error::{Class, JournalError};
 
 /// The version of the tables.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 /// A mail on a server, for ever (RFC 3501, section 2.3.1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +42,9 @@ pub struct Cursor {
     pub uid_validity: u32,
     /// The first UID that was not looked at.
     pub next_uid: u32,
+    /// The folder's highest modification sequence (RFC 7162) when everything
+    /// up to there had been looked at, where the server has it.
+    pub mod_seq: Option<u64>,
 }
 
 /// What became of a mail.
@@ -96,6 +99,8 @@ pub struct Record {
     pub message_id: Option<String>,
     /// When the server received it.
     pub received: Timestamp,
+    /// Something is to be done with it in the mailbox, once its token was taken.
+    pub after: bool,
 }
 
 /// The open journal.
@@ -151,6 +156,13 @@ impl Journal {
                  CREATE INDEX outcome_kind ON outcome (kind);",
             )?;
         }
+        if version < 2 {
+            change.execute_batch(
+                "ALTER TABLE cursor ADD COLUMN mod_seq INTEGER;
+                 ALTER TABLE outcome ADD COLUMN after TEXT;
+                 CREATE INDEX outcome_after ON outcome (after) WHERE after = 'waits';",
+            )?;
+        }
         // Written every time: a journal that cannot be written is found out here.
         change.pragma_update(None, "user_version", SCHEMA)?;
         change.commit()?;
@@ -159,12 +171,14 @@ impl Journal {
 
     /// Up to where a folder was read.
     pub fn cursor(&self, mailbox: &str, folder: &str) -> Result<Option<Cursor>, JournalError> {
-        let sql = "SELECT uid_validity, next_uid FROM cursor WHERE mailbox = ?1 AND folder = ?2";
+        let sql = "SELECT uid_validity, next_uid, mod_seq FROM cursor
+            WHERE mailbox = ?1 AND folder = ?2";
         let mut query = self.db.prepare_cached(sql)?;
         let cursor = query.query_row([mailbox, folder], |row| {
             Ok(Cursor {
                 uid_validity: row.get(0)?,
                 next_uid: row.get(1)?,
+                mod_seq: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
             })
         });
         Ok(cursor.optional()?)
@@ -183,6 +197,7 @@ impl Journal {
             ON CONFLICT DO UPDATE SET
               next_uid = CASE WHEN uid_validity = excluded.uid_validity
                 THEN max(next_uid, excluded.next_uid) ELSE excluded.next_uid END,
+              mod_seq = CASE WHEN uid_validity = excluded.uid_validity THEN mod_seq END,
               uid_validity = excluded.uid_validity";
         self.db.prepare_cached(sql)?.execute(params![
             mailbox,
@@ -190,6 +205,47 @@ impl Journal {
             cursor.uid_validity,
             cursor.next_uid
         ])?;
+        Ok(())
+    }
+
+    /// Everything in a folder has been looked at as it was at this modification
+    /// sequence. Without a cursor there is nothing to add it to.
+    pub fn caught_up(
+        &self,
+        mailbox: &str,
+        folder: &str,
+        uid_validity: u32,
+        mod_seq: u64,
+    ) -> Result<(), JournalError> {
+        let sql = "UPDATE cursor SET mod_seq = ?4
+            WHERE mailbox = ?1 AND folder = ?2 AND uid_validity = ?3";
+        // RFC 7162 has 63 bits; a server with more is out of order.
+        let mod_seq = i64::try_from(mod_seq).unwrap_or(i64::MAX);
+        let place = params![mailbox, folder, uid_validity, mod_seq];
+        self.db.prepare_cached(sql)?.execute(place)?;
+        Ok(())
+    }
+
+    /// The UIDs of a folder with which something is still to be done.
+    pub fn waiting_for_after(
+        &self,
+        mailbox: &str,
+        folder: &str,
+        uid_validity: u32,
+    ) -> Result<Vec<u32>, JournalError> {
+        let sql = "SELECT uid FROM outcome WHERE after = 'waits'
+            AND mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 ORDER BY uid";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows = query.query_map(params![mailbox, folder, uid_validity], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// It was done.
+    pub fn did_after(&self, place: &Place) -> Result<(), JournalError> {
+        let sql = "UPDATE outcome SET after = 'done'
+            WHERE mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 AND uid = ?4";
+        let key = params![place.mailbox, place.folder, place.uid_validity, place.uid];
+        self.db.prepare_cached(sql)?.execute(key)?;
         Ok(())
     }
 
@@ -240,13 +296,14 @@ impl Journal {
         let change = self.db.unchecked_transaction()?;
         if !keep {
             let sql = "INSERT INTO outcome (mailbox, folder, uid_validity, uid, kind, reason,
-                  username, message_id, received, first_seen, decided)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)
+                  username, message_id, received, first_seen, decided, after)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11)
                 ON CONFLICT DO UPDATE SET
                   first_seen = CASE WHEN excluded.kind = 'undecided' AND kind <> 'undecided'
                     THEN excluded.first_seen ELSE first_seen END,
                   kind = excluded.kind, reason = excluded.reason,
-                  username = excluded.username, decided = excluded.decided";
+                  username = excluded.username, decided = excluded.decided,
+                  after = excluded.after";
             self.db.prepare_cached(sql)?.execute(params![
                 place.mailbox,
                 place.folder,
@@ -258,6 +315,7 @@ impl Journal {
                 record.message_id,
                 record.received.as_second(),
                 now.as_second(),
+                (record.after && record.kind.is_settled()).then_some("waits"),
             ])?;
         }
         if let Some(cursor) = cursor {

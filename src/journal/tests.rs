@@ -21,6 +21,7 @@ fn record(uid: u32, kind: Kind) -> Record {
         username: None,
         message_id: None,
         received: Timestamp::UNIX_EPOCH,
+        after: false,
     }
 }
 
@@ -28,6 +29,7 @@ fn cursor(uid_validity: u32, next_uid: u32) -> Cursor {
     Cursor {
         uid_validity,
         next_uid,
+        mod_seq: None,
     }
 }
 
@@ -156,4 +158,83 @@ fn what_is_no_journal_is_refused_and_left_alone() {
     let error = Journal::open(&path).err().expect("must be refused");
     assert!(error.hint().contains("move journal.db away"), "{error:?}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), rubbish);
+}
+
+#[test]
+fn a_modification_sequence_belongs_to_its_uidvalidity() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    let mod_seq = || journal.cursor("ops", "INBOX").unwrap().unwrap().mod_seq;
+    journal.move_cursor("ops", "INBOX", cursor(7, 5)).unwrap();
+    journal.caught_up("ops", "INBOX", 8, 11).unwrap();
+    assert_eq!(mod_seq(), None);
+    journal.caught_up("ops", "INBOX", 7, 11).unwrap();
+    journal.move_cursor("ops", "INBOX", cursor(7, 6)).unwrap();
+    assert_eq!(mod_seq(), Some(11));
+    journal.move_cursor("ops", "INBOX", cursor(8, 1)).unwrap();
+    assert_eq!(mod_seq(), None);
+}
+
+#[test]
+fn what_is_to_be_done_afterwards_waits_until_it_was_done_and_comes_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = journal(folder.path());
+    let record = |uid, kind| Record {
+        after: true,
+        ..record(uid, kind)
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    for (uid, kind) in [(1, Kind::Held), (2, Kind::Updated), (3, Kind::Duplicate)] {
+        first.record(&record(uid, kind), None, now).unwrap();
+    }
+    drop(first);
+    let journal = journal(folder.path());
+    let waiting = || journal.waiting_for_after("ops", "INBOX", 7).unwrap();
+    assert_eq!(waiting(), [2, 3]);
+    journal.did_after(&record(2, Kind::Updated).place).unwrap();
+    // Looked at again, it stays done.
+    journal
+        .record(&record(2, Kind::Duplicate), None, now)
+        .unwrap();
+    assert_eq!(waiting(), [3]);
+    // A person has let a held one in.
+    journal
+        .record(&record(1, Kind::Updated), None, now)
+        .unwrap();
+    assert_eq!(waiting(), [1, 3]);
+}
+
+#[test]
+fn a_journal_of_the_first_version_is_read_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(
+        "CREATE TABLE cursor (
+           mailbox TEXT NOT NULL, folder TEXT NOT NULL,
+           uid_validity INTEGER NOT NULL, next_uid INTEGER NOT NULL,
+           PRIMARY KEY (mailbox, folder)) STRICT, WITHOUT ROWID;
+         CREATE TABLE outcome (
+           id INTEGER PRIMARY KEY,
+           mailbox TEXT NOT NULL, folder TEXT NOT NULL,
+           uid_validity INTEGER NOT NULL, uid INTEGER NOT NULL,
+           kind TEXT NOT NULL, reason TEXT, username TEXT, message_id TEXT,
+           received INTEGER NOT NULL, first_seen INTEGER NOT NULL, decided INTEGER NOT NULL,
+           UNIQUE (mailbox, folder, uid_validity, uid)) STRICT;
+         CREATE INDEX outcome_kind ON outcome (kind);
+         INSERT INTO cursor VALUES ('ops', 'INBOX', 7, 9);
+         INSERT INTO outcome VALUES (1, 'ops', 'INBOX', 7, 8, 'updated', NULL, NULL, NULL, 0, 0, 0);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let journal = journal(folder.path());
+    assert_eq!(journal.cursor("ops", "INBOX").unwrap(), Some(cursor(7, 9)));
+    // It was settled before anything was to be done afterwards.
+    assert!(
+        journal
+            .waiting_for_after("ops", "INBOX", 7)
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -49,6 +49,8 @@ pub struct Server {
     pub ca_file: Option<PathBuf>,
     /// The largest mail that is fetched whole, in bytes.
     pub max_mail_size: u32,
+    /// How long the server may be silent while it owes an answer.
+    pub patience: Duration,
 }
 
 /// The system's root certificates, read once.

@@ -62,6 +62,9 @@ pub enum MailboxError {
     /// There is no way to log in with a password.
     #[error("the server offers no login by password")]
     NoPasswordLogin,
+    /// There is no way to log in with an access token.
+    #[error("the server offers neither OAUTHBEARER nor XOAUTH2")]
+    NoBearerLogin,
     /// The password cannot be sent over IMAP.
     #[error("user or password holds a character that cannot be sent")]
     Unsendable,
@@ -107,6 +110,12 @@ pub enum MailboxError {
         /// What it said.
         source: Box<Self>,
     },
+    /// SEARCH failed in a way that may not be the connection's fault.
+    #[error("the server fails at SEARCH")]
+    Search(#[source] Box<Self>),
+    /// A mail is to be moved, and the server has no way to do it.
+    #[error("the server can move no mail")]
+    NoMove,
     /// Something is missing from an answer.
     #[error("the answer to {doing} lacks {what}")]
     Lacking {
@@ -184,6 +193,17 @@ impl MailboxError {
                 REFUSED,
                 "this provider wants another way to log in",
             ),
+            Self::NoBearerLogin => (
+                Class::Person,
+                REFUSED,
+                "use `auth = \"password\"`, or the provider's own IMAP server",
+            ),
+            Self::NoMove => (
+                Class::Person,
+                "mailbox-after-failed",
+                "use `after = \"mark-seen\"` or `flag:KEYWORD`: this server has neither MOVE nor UIDPLUS",
+            ),
+            Self::Search(source) => source.meaning(),
             Self::Unsendable => (Class::Person, REFUSED, "set a password without line ends"),
             Self::NoFolder(_) => (
                 Class::Person,

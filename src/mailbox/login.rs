@@ -12,11 +12,41 @@ use super::session::{Answer, Session};
 use super::wire::{login_error, quoted};
 use crate::secret::Secret;
 
+/// What proves who we are.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// A password.
+    Password(Secret),
+    /// An OAuth 2 access token (RFC 6750).
+    Bearer(Secret),
+}
+
+impl Credential {
+    /// The password or the token.
+    pub fn secret(&self) -> &Secret {
+        match self {
+            Self::Password(secret) | Self::Bearer(secret) => secret,
+        }
+    }
+}
+
+/// A SASL mechanism, its first message, and what is said to a challenge that
+/// must be an error.
+struct Mechanism {
+    name: &'static str,
+    message: Zeroizing<String>,
+    acknowledgement: &'static str,
+}
+
 impl Session {
-    /// Logs in with a password: AUTHENTICATE PLAIN (RFC 4616) where the server
-    /// has it, LOGIN otherwise.
-    pub async fn log_in(&mut self, user: &str, password: &Secret) -> Result<(), MailboxError> {
-        match self.authenticate(user, password).await {
+    /// Logs in: AUTHENTICATE PLAIN (RFC 4616) where the server has it, LOGIN
+    /// otherwise; with an access token OAUTHBEARER (RFC 7628) or XOAUTH2.
+    pub async fn log_in(
+        &mut self,
+        user: &str,
+        credential: &Credential,
+    ) -> Result<(), MailboxError> {
+        match self.prove(user, credential).await {
             // Some servers refuse by hanging up, and trying again at once
             // would be hammering.
             Err(MailboxError::Bye(_) | MailboxError::Lost(_)) => Err(MailboxError::LoginDropped),
@@ -43,36 +73,85 @@ impl Session {
         Ok(())
     }
 
-    async fn authenticate(&mut self, user: &str, password: &Secret) -> Result<(), MailboxError> {
-        const DOING: &str = "the login";
-        if [user, password.expose()].iter().any(|s| s.contains('\0')) {
+    async fn prove(&mut self, user: &str, credential: &Credential) -> Result<(), MailboxError> {
+        let secret = credential.secret().expose();
+        if [user, secret].iter().any(|s| s.contains(['\0', '\x01'])) {
             return Err(MailboxError::Unsendable);
         }
-        let tag = if self.can("AUTH=PLAIN") {
-            let plain = Zeroizing::new(format!("\0{user}\0{}", password.expose()));
-            let answer = Zeroizing::new(BASE64.encode(plain.as_bytes()));
-            if self.can("SASL-IR") {
-                let line = Zeroizing::new(format!("AUTHENTICATE PLAIN {}", answer.as_str()));
-                self.send(DOING, &line).await?
-            } else {
-                let tag = self.send(DOING, "AUTHENTICATE PLAIN").await?;
-                if let Some(refused) = self.until_continue(DOING, &tag).await? {
-                    return Err(login_error(&refused));
-                }
-                self.write(DOING, &answer, "").await?;
-                tag
+        let mechanism = match credential {
+            Credential::Password(_) if self.can("AUTH=PLAIN") => Mechanism {
+                name: "PLAIN",
+                message: Zeroizing::new(format!("\0{user}\0{secret}")),
+                acknowledgement: "*",
+            },
+            Credential::Password(_) if self.can("LOGINDISABLED") => {
+                return Err(MailboxError::NoPasswordLogin);
             }
-        } else if self.can("LOGINDISABLED") {
-            return Err(MailboxError::NoPasswordLogin);
-        } else {
-            let (user, password) = (quoted(user)?, quoted(password.expose())?);
-            let line = Zeroizing::new(format!("LOGIN {} {}", user.as_str(), password.as_str()));
+            Credential::Password(_) => return self.log_in_plainly(user, secret).await,
+            Credential::Bearer(_) if self.can("AUTH=OAUTHBEARER") => Mechanism {
+                name: "OAUTHBEARER",
+                message: Zeroizing::new(format!(
+                    "n,a={},\x01host={}\x01port={}\x01auth=Bearer {secret}\x01\x01",
+                    sasl_name(user),
+                    self.host,
+                    self.port
+                )),
+                // A single %x01 (RFC 7628, section 3.2.3).
+                acknowledgement: "AQ==",
+            },
+            Credential::Bearer(_) if self.can("AUTH=XOAUTH2") => Mechanism {
+                name: "XOAUTH2",
+                message: Zeroizing::new(format!("user={user}\x01auth=Bearer {secret}\x01\x01")),
+                acknowledgement: "",
+            },
+            Credential::Bearer(_) => return Err(MailboxError::NoBearerLogin),
+        };
+        self.authenticate(&mechanism).await
+    }
+
+    async fn authenticate(&mut self, mechanism: &Mechanism) -> Result<(), MailboxError> {
+        let name = mechanism.name;
+        let message = Zeroizing::new(BASE64.encode(mechanism.message.as_bytes()));
+        let tag = if self.can("SASL-IR") {
+            let line = Zeroizing::new(format!("AUTHENTICATE {name} {}", message.as_str()));
             self.send(DOING, &line).await?
+        } else {
+            let tag = self.send(DOING, &format!("AUTHENTICATE {name}")).await?;
+            if let Some(refused) = self.until_continue(DOING, &tag).await? {
+                return Err(login_error(&refused));
+            }
+            self.write(DOING, &message, "").await?;
+            tag
         };
         self.capabilities.clear();
-        match self.until_done(DOING, &tag, |_| {}).await? {
-            Answer::Ok => Ok(()),
-            Answer::Refused(words) => Err(login_error(&words)),
-        }
+        // The error of an access token comes as a challenge, and the refusal
+        // only after its acknowledgement.
+        let answer = self
+            .until_done_with(DOING, &tag, mechanism.acknowledgement)
+            .await?;
+        concluded(answer)
     }
+
+    async fn log_in_plainly(&mut self, user: &str, password: &str) -> Result<(), MailboxError> {
+        let (user, password) = (quoted(user)?, quoted(password)?);
+        let line = Zeroizing::new(format!("LOGIN {} {}", user.as_str(), password.as_str()));
+        let tag = self.send(DOING, &line).await?;
+        self.capabilities.clear();
+        let answer = self.until_done(DOING, &tag, |_| {}).await?;
+        concluded(answer)
+    }
+}
+
+const DOING: &str = "the login";
+
+fn concluded(answer: Answer) -> Result<(), MailboxError> {
+    match answer {
+        Answer::Ok => Ok(()),
+        Answer::Refused(words) => Err(login_error(&words)),
+    }
+}
+
+/// A name within a GS2 header (RFC 5801, section 4).
+fn sasl_name(name: &str) -> String {
+    name.replace('=', "=3D").replace(',', "=2C")
 }

@@ -37,7 +37,7 @@ fn a_configuration_that_cannot_be_used_is_78() {
         (
             "[[mailbox]]\nname = \"x\"\nhost=\"h\"\nuser=\"u\"\nauth=\"oauth2\"",
             "mailbox.auth",
-            "app password",
+            "client-id",
         ),
         (
             "state-dir = \"STATE\"",
@@ -130,7 +130,7 @@ fn a_secret_that_can_be_none_is_65_and_changes_nothing() {
         .run_with_input(&["secret", "set", "mailbox/opps"], "x")
         .stderr;
     assert!(
-        said.contains("warning: the configuration has no mailbox/opps"),
+        said.contains("asks for mailbox/opps yet"),
         "{said}"
     );
     machine.ok(&["secret", "remove", "mailbox/opps"]);

@@ -329,13 +329,14 @@ impl Worker {
         Ok(names)
     }
 
-    /// The login password of a mailbox.
-    pub fn mailbox_password(
+    /// A secret that a mailbox logs in with, from where the configuration says
+    /// it is.
+    pub fn login_secret(
         &self,
-        mailbox: &config::Mailbox,
+        source: &SecretSource,
+        name: &SecretName,
     ) -> Result<Option<Secret>, StateError> {
-        let name = SecretName::Mailbox(mailbox.name.clone()).to_string();
-        Ok(secrets::read(&mailbox.password, &name, &self.vault)?)
+        Ok(secrets::read(source, &name.to_string(), &self.vault)?)
     }
 }
 

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use super::board::Board;
 use super::state::{self, StateError};
 use crate::api::AccountStatus;
-use crate::config::{Config, SecretSource};
+use crate::config::{After, Config, SecretSource};
 use crate::journal::{Cursor, Journal, Kind, Place, Record};
 use crate::judge::{Finding, Judgement};
 use crate::notice::{NotANotice, Notice};
@@ -197,7 +197,12 @@ impl Worker {
         if report.dry_run {
             return Ok(outcome);
         }
+        let after = self
+            .config
+            .mailbox(&report.place.mailbox)
+            .is_some_and(|mailbox| mailbox.after != After::Nothing);
         let record = Record {
+            after,
             place: report.place,
             kind: outcome.kind,
             reason: outcome.reason.clone(),
@@ -363,6 +368,39 @@ impl Worker {
         cursor: Cursor,
     ) -> Result<(), StateError> {
         Ok(self.journal.move_cursor(mailbox, folder, cursor)?)
+    }
+
+    /// Everything in a folder has been looked at as it was at this modification
+    /// sequence.
+    pub fn caught_up(
+        &mut self,
+        mailbox: &str,
+        folder: &str,
+        uid_validity: u32,
+        mod_seq: u64,
+    ) -> Result<(), StateError> {
+        let caught_up = self
+            .journal
+            .caught_up(mailbox, folder, uid_validity, mod_seq);
+        Ok(caught_up?)
+    }
+
+    /// The mails of a folder with which `after` is still to be done.
+    pub fn waiting_for_after(
+        &self,
+        mailbox: &str,
+        folder: &str,
+        uid_validity: u32,
+    ) -> Result<Vec<u32>, StateError> {
+        let waiting = self
+            .journal
+            .waiting_for_after(mailbox, folder, uid_validity);
+        Ok(waiting?)
+    }
+
+    /// `after` was done with a mail.
+    pub fn did_after(&mut self, place: &Place) -> Result<(), StateError> {
+        Ok(self.journal.did_after(place)?)
     }
 
     /// Forgets the cursor of a folder whose server went back behind it.

@@ -9,15 +9,30 @@ pub enum SecretName {
     Mailbox(String),
     /// The Salesforce password of an account; usernames have no case.
     Account(String),
+    /// The refresh token of a mailbox that logs in by OAuth 2.
+    Oauth(String),
+    /// The secret of the OAuth 2 client that a mailbox logs in with.
+    Client(String),
 }
 
 impl SecretName {
-    /// Reads `mailbox/NAME` or `account/USERNAME`.
+    /// Reads `mailbox/NAME`, `account/USERNAME`, `oauth/NAME` or `client/NAME`.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once('/') {
-            Some(("mailbox", name)) if !name.is_empty() => Some(Self::Mailbox(name.to_owned())),
+            Some((_, "")) => None,
+            Some(("mailbox", name)) => Some(Self::Mailbox(name.to_owned())),
+            Some(("oauth", name)) => Some(Self::Oauth(name.to_owned())),
+            Some(("client", name)) => Some(Self::Client(name.to_owned())),
             Some(("account", name)) if name.contains('@') => Some(Self::Account(name.to_owned())),
             _ => None,
+        }
+    }
+
+    /// The mailbox whose login it is for.
+    pub fn mailbox(&self) -> Option<&str> {
+        match self {
+            Self::Mailbox(name) | Self::Oauth(name) | Self::Client(name) => Some(name),
+            Self::Account(_) => None,
         }
     }
 }
@@ -27,6 +42,8 @@ impl fmt::Display for SecretName {
         match self {
             Self::Mailbox(name) => write!(f, "mailbox/{name}"),
             Self::Account(name) => write!(f, "account/{}", name.to_lowercase()),
+            Self::Oauth(name) => write!(f, "oauth/{name}"),
+            Self::Client(name) => write!(f, "client/{name}"),
         }
     }
 }

@@ -1,0 +1,101 @@
+//! The way into the mailboxes, for all that go in: the lines, a resync, the
+//! doctor.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::InboxError;
+use super::gate::Gate;
+use super::state::StateError;
+use crate::config::{self, Config, Tls};
+use crate::mailbox::{Credential, Roots, Security, Server, Session};
+
+/// So many connect at once: a thousand that come back in the same instant
+/// would keep each other from it.
+const CONNECTING: usize = 64;
+
+/// How long a server may be silent while it owes an answer; but it must have
+/// been heard within `idle-renew` and half a minute.
+const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// The way into the mailboxes.
+#[derive(Clone)]
+pub(super) struct Doors {
+    roots: Roots,
+    gates: Arc<BTreeMap<String, Gate>>,
+    connecting: Arc<Semaphore>,
+}
+
+impl Doors {
+    pub(super) fn new(config: &Config) -> Self {
+        let gates = config.mailboxes.iter().map(|mailbox| {
+            let gate = Gate::new(mailbox.max_connections);
+            (mailbox.name.clone(), gate)
+        });
+        Self {
+            roots: Roots::of_the_system(),
+            gates: Arc::new(gates.collect()),
+            connecting: Arc::new(Semaphore::new(CONNECTING)),
+        }
+    }
+
+    pub(super) fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// The gate of a mailbox, which is one of the configuration's.
+    pub(super) fn gate(&self, mailbox: &config::Mailbox) -> &Gate {
+        static STRANGERS: LazyLock<Gate> = LazyLock::new(|| Gate::new(1));
+        self.gates.get(&mailbox.name).unwrap_or(&STRANGERS)
+    }
+
+    /// Connects; the greeting is read, nothing more. Others wait to connect
+    /// until the permit is gone.
+    pub(super) async fn connect(
+        &self,
+        mailbox: &config::Mailbox,
+    ) -> Result<(Session, OwnedSemaphorePermit), InboxError> {
+        let permit = Arc::clone(&self.connecting).acquire_owned().await;
+        let permit = permit.map_err(|_| StateError::Stopped)?;
+        let session = Session::connect(&server(mailbox), &self.roots).await?;
+        Ok((session, permit))
+    }
+
+    /// Logs in, through the mailbox's gate.
+    pub(super) async fn log_in(
+        &self,
+        session: &mut Session,
+        mailbox: &config::Mailbox,
+        credential: &Credential,
+    ) -> Result<(), InboxError> {
+        // Each access token is another one, and the person behind them is not.
+        let secret = match credential {
+            Credential::Password(password) => Some(password),
+            Credential::Bearer(_) => None,
+        };
+        self.gate(mailbox)
+            .pass(secret, async {
+                Ok(session.log_in(&mailbox.user, credential).await?)
+            })
+            .await
+    }
+}
+
+fn server(mailbox: &config::Mailbox) -> Server {
+    Server {
+        host: mailbox.host.clone(),
+        port: mailbox.port,
+        security: match mailbox.tls {
+            Tls::Implicit => Security::Tls,
+            Tls::StartTls => Security::StartTls,
+            Tls::None => Security::Plain,
+        },
+        ca_file: mailbox.ca_file.clone(),
+        max_mail_size: mailbox.max_mail_size,
+        patience: PATIENCE.min(mailbox.idle_renew.saturating_add(ANSWER)),
+    }
+}

@@ -1,0 +1,260 @@
+//! Lists of UIDs, and the fields of the mails that they name.
+
+use std::collections::BTreeSet;
+
+use jiff::tz::Offset;
+
+use super::query::set;
+use super::{Found, Look, WINDOW, Wanted, Way};
+use crate::mailbox::MailboxError;
+use crate::mailbox::session::{Head, Session, Set};
+
+/// How many UIDs one list covers at first.
+const FIRST_SIZE: u32 = 20_000;
+
+/// In a folder with more mails a list never covers more UIDs than this: its
+/// answer must stay within what the guard lets one command bring.
+const MANY: u32 = 100_000;
+const LARGEST_SIZE: u32 = 1 << 20;
+
+/// All UIDs from `next` to before `end`, `size` of them at a time.
+#[derive(Clone, Copy)]
+pub(super) struct List {
+    next: u32,
+    end: u32,
+    size: u32,
+    largest: u32,
+}
+
+impl List {
+    pub(super) fn new(session: &Session, next: u32, end: u32) -> Self {
+        Self {
+            next,
+            end,
+            // A folder with few mails is listed at once, however far apart
+            // their UIDs are.
+            size: if session.exists() <= FIRST_SIZE {
+                u32::MAX
+            } else {
+                FIRST_SIZE
+            },
+            largest: if session.exists() > MANY {
+                LARGEST_SIZE
+            } else {
+                u32::MAX
+            },
+        }
+    }
+}
+
+impl Look {
+    /// All mails from `first` to before `end`.
+    pub(super) fn list_until(&mut self, session: &Session, first: u32, end: u32) {
+        if first <= 1 {
+            self.of = usize::try_from(session.exists()).unwrap_or(usize::MAX);
+        }
+        self.way = Way::List(List::new(session, first, end));
+    }
+
+    /// All mails from `first` on, where the server does not say up to where.
+    pub(super) async fn list_rest(
+        &mut self,
+        session: &mut Session,
+        first: u32,
+    ) -> Result<(), MailboxError> {
+        let exists = session.exists();
+        if exists == 0 {
+            return Ok(());
+        }
+        let last = session.uids(Set::Numbers(&exists.to_string())).await?;
+        let Some(last) = last.last() else {
+            return Err(MailboxError::Lacking {
+                doing: "FETCH",
+                what: "the last mail",
+            });
+        };
+        session.cover(exists);
+        self.list_until(session, first, last.saturating_add(1));
+        Ok(())
+    }
+
+    pub(super) async fn list_window(
+        &mut self,
+        session: &mut Session,
+        list: List,
+    ) -> Result<(), MailboxError> {
+        let List {
+            next, end, size, ..
+        } = list;
+        if next >= end {
+            return Ok(());
+        }
+        let behind = next.saturating_add(size).min(end);
+        let range = format!("{next}:{}", behind.saturating_sub(1));
+        let mut uids = session.uids(Set::Uids(&range)).await?;
+        uids.retain(|uid| (next..behind).contains(uid));
+        // UIDs with large gaps are passed over quickly.
+        let size = if uids.len() < WINDOW {
+            size.saturating_mul(4).min(list.largest)
+        } else {
+            FIRST_SIZE
+        };
+        self.list(uids, Some(behind));
+        self.way = Way::List(List {
+            next: behind,
+            size,
+            ..list
+        });
+        Ok(())
+    }
+
+    pub(super) fn list(&mut self, uids: impl IntoIterator<Item = u32>, covered: Option<u32>) {
+        self.listed.extend(uids);
+        self.of = self
+            .of
+            .max(self.looked_at.saturating_add(self.listed.len()));
+        self.covered = covered;
+        if self.listed.is_empty() {
+            self.seen = self.covered.take();
+        }
+    }
+
+    /// The fields of the next window of the list. Each mail of it must be
+    /// accounted for: it came, or it is gone. Where the server fails, the
+    /// window is halved until the one mail is found that makes it fail.
+    pub(super) async fn window(
+        &mut self,
+        session: &mut Session,
+        wanted: &Wanted,
+    ) -> Result<(), MailboxError> {
+        let size = self.listed.len().min(self.window);
+        let window: Vec<u32> = self.listed.iter().take(size).copied().collect();
+        let uids: Vec<u32> = window
+            .iter()
+            .filter(|uid| !self.skip.contains(uid))
+            .copied()
+            .collect();
+        let asked = account_for(session, &uids).await;
+        let (mut heads, gone) = match (asked, window.as_slice()) {
+            (Ok(answer), _) => answer,
+            (Err(error), [uid]) => {
+                self.stumble(*uid, error)?;
+                (Vec::new(), Vec::new())
+            }
+            (Err(error), _) if is_of_a_mail(&error) => {
+                self.window = size.div_ceil(2);
+                return Ok(());
+            }
+            (Err(error), _) => return Err(error),
+        };
+        self.window = WINDOW.min(self.window.saturating_mul(2));
+        self.listed.drain(..size);
+        self.unfetchable
+            .extend(window.iter().filter(|uid| self.skip.contains(uid)));
+        if matches!(self.way, Way::Again) {
+            self.gone.extend(gone);
+        }
+        self.looked_at = self.looked_at.saturating_add(size);
+        heads.sort_by_key(|head| head.uid);
+        self.take(heads, wanted);
+        self.seen = if self.listed.is_empty() {
+            self.covered.take()
+        } else {
+            self.covered
+                .and(window.last().map(|last| last.saturating_add(1)))
+        };
+        Ok(())
+    }
+
+    /// The server failed over one mail. Unless the look is tolerant that ends
+    /// the session, which comes back and tries once more.
+    pub(super) fn stumble(&mut self, uid: u32, error: MailboxError) -> Result<(), MailboxError> {
+        if !is_of_a_mail(&error) {
+            return Err(error);
+        }
+        if self.tolerant {
+            self.unfetchable.push_back(uid);
+            return Ok(());
+        }
+        Err(MailboxError::Stumbled {
+            uid,
+            source: Box::new(error),
+        })
+    }
+
+    pub(super) fn take(&mut self, mut heads: Vec<Head>, wanted: &Wanted) {
+        if let Some(since) = self.since {
+            let day = |at| Offset::UTC.to_datetime(at).date();
+            heads.retain(|head| head.received.is_none_or(|at| day(at) >= since));
+        }
+        if !matches!(self.way, Way::Again) {
+            // Fields that the server did not say may be any.
+            heads.retain(|head| head.fields.as_deref().is_none_or(&wanted.fields));
+        }
+        self.heads.extend(heads);
+    }
+}
+
+/// Whether a failure may be one mail's, and not the connection's.
+pub(super) fn is_of_a_mail(error: &MailboxError) -> bool {
+    matches!(
+        error,
+        MailboxError::Refused { .. } | MailboxError::Lacking { .. }
+    )
+}
+
+/// The heads of these mails, and those of them that are gone.
+async fn account_for(
+    session: &mut Session,
+    uids: &[u32],
+) -> Result<(Vec<Head>, Vec<u32>), MailboxError> {
+    if uids.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let mut missing: BTreeSet<u32> = uids.iter().copied().collect();
+    let mut heads = Vec::new();
+    session
+        .heads(Set::Uids(&set(uids)), |head| {
+            if missing.remove(&head.uid) {
+                heads.push(head);
+            }
+        })
+        .await?;
+    let missing: Vec<u32> = missing.into_iter().collect();
+    if !missing.is_empty() && !session.uids(Set::Uids(&set(&missing))).await?.is_empty() {
+        return Err(MailboxError::Lacking {
+            doing: "FETCH",
+            what: "mails that are there",
+        });
+    }
+    Ok((heads, missing))
+}
+
+/// The whole of a mail; `None` where it is gone meanwhile, and so has no outcome.
+pub(super) async fn fetch(
+    session: &mut Session,
+    wanted: &Wanted,
+    head: Head,
+) -> Result<Option<Found>, MailboxError> {
+    let received = head.received.ok_or(MailboxError::Lacking {
+        doing: "FETCH",
+        what: "INTERNALDATE",
+    })?;
+    let raw = if head.size > wanted.max_size {
+        None
+    } else {
+        // One byte more than is wanted, for some servers count otherwise.
+        let limit = wanted.max_size.saturating_add(1);
+        match session.body(head.uid, limit).await? {
+            Some(raw) => Some(raw).filter(|raw| {
+                u32::try_from(raw.len()).is_ok_and(|length| length <= wanted.max_size)
+            }),
+            None => return Ok(None),
+        }
+    };
+    Ok(Some(Found {
+        head,
+        received,
+        raw,
+    }))
+}
