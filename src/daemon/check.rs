@@ -160,7 +160,10 @@ async fn mailbox(
     {
         Ok(session) => session,
         Err(error) => {
-            let is_tcp = matches!(error, InboxError::Mailbox(MailboxError::Connect { .. }));
+            let is_tcp = matches!(
+                error,
+                InboxError::Mailbox(MailboxError::Connect { .. } | MailboxError::Proxy { .. })
+            );
             let step = if is_tcp {
                 "connection"
             } else {

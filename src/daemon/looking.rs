@@ -12,7 +12,7 @@ use super::{DaemonError, InboxError, policy};
 use crate::config::{self, Config, Tls};
 use crate::journal::{Cursor, Place};
 use crate::judge::{Finding, Policy, judge};
-use crate::mailbox::{Found, Look, Roots, Security, Server, Session, Step, Wanted};
+use crate::mailbox::{Found, Look, Proxy, Roots, Security, Server, Session, Step, Wanted};
 use crate::notice;
 use crate::sender::Keys;
 
@@ -214,6 +214,8 @@ pub(super) fn server(mailbox: &config::Mailbox) -> Server {
             Tls::None => Security::Plain,
         },
         ca_file: mailbox.ca_file.clone(),
+        pin: None,
+        proxy: Proxy::None,
         max_mail_size: mailbox.max_mail_size,
     }
 }
