@@ -143,7 +143,10 @@ async fn mailbox(
     let mut session = match doors.connect(mailbox).await {
         Ok((session, _permit)) => session,
         Err(error) => {
-            let is_tcp = matches!(error, InboxError::Mailbox(MailboxError::Connect { .. }));
+            let is_tcp = matches!(
+                error,
+                InboxError::Mailbox(MailboxError::Connect { .. } | MailboxError::Proxy { .. })
+            );
             let step = if is_tcp {
                 "connection"
             } else {

@@ -11,7 +11,8 @@ use super::InboxError;
 use super::gate::Gate;
 use super::state::StateError;
 use crate::config::{self, Config, Tls};
-use crate::mailbox::{Credential, Roots, Security, Server, Session};
+use crate::mailbox::{Credential, Proxy, Roots, Security, Server, Session};
+use crate::secret::Secret;
 
 /// So many connect at once: a thousand that come back in the same instant
 /// would keep each other from it.
@@ -95,7 +96,18 @@ fn server(mailbox: &config::Mailbox) -> Server {
             Tls::None => Security::Plain,
         },
         ca_file: mailbox.ca_file.clone(),
+        pin: mailbox.tls_pin,
+        proxy: proxy(&mailbox.proxy),
         max_mail_size: mailbox.max_mail_size,
         patience: PATIENCE.min(mailbox.idle_renew.saturating_add(ANSWER)),
+    }
+}
+
+/// What stands between a server and us, as the room has it.
+pub(super) fn proxy(proxy: &config::Proxy) -> Proxy {
+    match proxy.clone() {
+        config::Proxy::None => Proxy::None,
+        config::Proxy::Url(url) => Proxy::Url(Secret::new(url)),
+        config::Proxy::Environment { https, all, no } => Proxy::Environment { https, all, no },
     }
 }

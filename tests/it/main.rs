@@ -24,6 +24,7 @@ mod dovecot_server;
 
 mod canary;
 mod commands;
+mod connecting;
 mod corpus;
 #[cfg(feature = "system-tests")]
 mod dovecot;

@@ -23,6 +23,7 @@ pub mod bombs;
 pub mod dns;
 pub mod imap_server;
 pub mod mail;
+pub mod proxy;
 pub mod scripted;
 pub mod signer;
 pub mod trust;
