@@ -16,14 +16,10 @@ impl Line {
     /// Connects and logs in.
     pub(super) async fn connect(&self) -> Result<Session, InboxError> {
         self.all(MailboxState::Connecting);
-        let doors = &self.tools.doors;
-        let (mut session, _permit) = doors.connect(&self.mailbox).await?;
+        let (mut session, _permit) = self.tools.doors.connect(&self.mailbox).await?;
         self.alive();
         self.all(MailboxState::Authenticating);
-        let credential = self.tools.credential(&self.mailbox).await?;
-        doors
-            .log_in(&mut session, &self.mailbox, &credential)
-            .await?;
+        self.tools.log_in(&mut session, &self.mailbox).await?;
         self.alive();
         Ok(session)
     }
