@@ -1,6 +1,8 @@
 //! The way to a server: whom we trust, through which proxy, and from which byte
 //! on what is said counts.
 
+use std::time::Duration;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ fn server(port: u16, security: Security) -> Server {
         pin: None,
         proxy: Proxy::None,
         max_mail_size: 256 * 1024,
+        patience: Duration::from_secs(10),
     }
 }
 

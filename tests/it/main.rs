@@ -32,6 +32,7 @@ mod faults;
 mod house;
 mod killed;
 mod properties;
+mod resyncing;
 mod senders;
 mod shipped;
 #[cfg(feature = "system-tests")]

@@ -1,6 +1,7 @@
 //! A server that says what no real one says on demand: it follows a script.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
@@ -39,16 +40,21 @@ impl Scripted {
     async fn serve(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let manner = Arc::new(manner);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
+            let mut conversations = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let spoken = match &manner {
-                    Manner::Script(script) => follow(stream, script).await,
-                    Manner::Answers(answer) => converse(stream, answer).await,
-                };
-                // The client may hang up first: that ends the conversation.
-                spoken.unwrap_or_default();
+                let manner = Arc::clone(&manner);
+                conversations.spawn(async move {
+                    let spoken = match &*manner {
+                        Manner::Script(script) => follow(stream, script).await,
+                        Manner::Answers(answer) => converse(stream, answer).await,
+                    };
+                    // The client may hang up first: that ends the conversation.
+                    spoken.unwrap_or_default();
+                });
             }
         });
         Self {

@@ -115,6 +115,7 @@ impl Line {
         let folder = match session.open(&watched.name, self.access()).await {
             Ok(folder) => folder,
             Err(error @ MailboxError::NoFolder(_)) => {
+                self.board.alive(&self.place(&watched.name));
                 let error = error.into();
                 // It is said once, and stands on the board as long as it is so.
                 if !watched.is_missing {
