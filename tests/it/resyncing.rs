@@ -1,5 +1,7 @@
 //! The manual resync: shared, interrupted, and never in the way of watching.
 
+use std::process::Stdio;
+
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -107,10 +109,8 @@ async fn watching_goes_on_while_a_resync_looks_back() {
     daemon.wait_for("credential.updated", |_| true);
     server.wait_idling(1).await;
     for seed in 2..12 {
-        let mut resync = machine
-            .command(&["resync", "--since", "all"])
-            .spawn()
-            .unwrap();
+        let mut resync = machine.command(&["resync", "--since", "all"]);
+        let mut resync = resync.stdout(Stdio::null()).spawn().unwrap();
         server.deliver(&TokenMail::new(USER, &token(seed), ago(0)).bytes());
         daemon.wait_for("credential.updated", |line| line["version"] == seed);
         assert!(resync.wait().unwrap().success());
