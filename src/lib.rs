@@ -40,7 +40,7 @@
 //! 5. **No secret leaves.** Not in a log, a status, an error, a journal row.
 //! 6. **No lock-out.** This version never logs in to Salesforce.
 //! 7. **One writer.** All change goes through one worker.
-//! 8. **The mailbox is left as it was.** EXAMINE and BODY.PEEK only.
+//! 8. **The mailbox is left as it was.** EXAMINE and BODY.PEEK, unless `after` says so.
 //! 9. **Bounded.** Whatever a server sends, our memory is bounded.
 //!
 //! ARCHITECTURE.md names the test that guards each.
