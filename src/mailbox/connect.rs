@@ -3,10 +3,11 @@
 //! Every step has a deadline. There is no way to switch the check of
 //! certificates off.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
@@ -57,7 +58,11 @@ pub struct Roots {
     store: Arc<RootCertStore>,
     /// For servers without a `ca-file`: one configuration for all of them.
     shared: Arc<ClientConfig>,
+    /// For the others: one a `ca-file`, and what stood in it when it was read.
+    with_file: Arc<Mutex<HashMap<PathBuf, WithFile>>>,
 }
+
+type WithFile = (Vec<u8>, Arc<ClientConfig>);
 
 impl Roots {
     /// Reads the system's root certificates. Those that cannot be read are
@@ -75,10 +80,11 @@ impl Roots {
                 "some root certificates of the system cannot be read"
             );
         }
-        let shared = Arc::new(client_config(store.clone()));
+        let store = Arc::new(store);
         Self {
-            store: Arc::new(store),
-            shared,
+            shared: Arc::new(client_config(Arc::clone(&store))),
+            with_file: Arc::default(),
+            store,
         }
     }
 
@@ -94,6 +100,16 @@ impl Roots {
             source,
         };
         let pem = tokio::fs::read(path).await.map_err(failed)?;
+        let known = || {
+            self.with_file
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some((read, config)) = known().get(path)
+            && *read == pem
+        {
+            return Ok(Arc::clone(config));
+        }
         let mut store = RootCertStore::clone(&self.store);
         let mut added = 0_usize;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
@@ -106,7 +122,9 @@ impl Roots {
         if added == 0 {
             return Err(failed(io::Error::other("no certificate stands in it")));
         }
-        Ok(Arc::new(client_config(store)))
+        let config = Arc::new(client_config(Arc::new(store)));
+        known().insert(path.to_owned(), (pem, Arc::clone(&config)));
+        Ok(config)
     }
 }
 
@@ -116,7 +134,7 @@ impl fmt::Debug for Roots {
     }
 }
 
-fn client_config(roots: RootCertStore) -> ClientConfig {
+fn client_config(roots: Arc<RootCertStore>) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     #[expect(
         clippy::expect_used,
