@@ -86,12 +86,13 @@ impl Tools {
 
     /// Which mails of a mailbox are looked at.
     pub(super) fn wanted(&self, mailbox: &config::Mailbox) -> Wanted {
-        let senders = self.policy.trust.senders.clone();
-        let wordings = self.policy.wordings.clone();
+        let policy = Arc::clone(&self.policy);
         Wanted {
-            from: senders.clone(),
+            from: policy.trust.senders.clone(),
             subject: notice::SUBJECT_SEARCH.to_owned(),
-            fields: Box::new(move |fields| notice::worth_reading(fields, &senders, &wordings)),
+            fields: Box::new(move |fields| {
+                notice::worth_reading(fields, &policy.trust.senders, &policy.wordings)
+            }),
             max_size: mailbox.max_mail_size,
         }
     }

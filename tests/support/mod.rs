@@ -21,6 +21,7 @@
 
 pub mod bombs;
 pub mod dns;
+pub mod endless;
 pub mod imap_server;
 pub mod mail;
 pub mod proxy;
