@@ -58,7 +58,7 @@ async fn two_that_want_the_same_share_a_run() {
     daemon.wait_for("mailbox.watching", |_| true);
     let start = |arguments: &[&str]| {
         let mut command = machine.command(arguments);
-        command.stdout(std::process::Stdio::piped());
+        command.stdout(Stdio::piped());
         command.spawn().unwrap()
     };
     let first = start(&["resync", "--json"]);

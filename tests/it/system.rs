@@ -171,7 +171,7 @@ async fn an_entry_that_could_not_be_written_is_made_up_for() {
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("HOME", machine.folder.path());
-    let daemon = crate::process::Daemon::start(limited);
+    let daemon = Daemon::start(limited);
     daemon.wait_for("mailbox.watching", |_| true);
     server.deliver(&TokenMail::new(USER, &token(1), Timestamp::now()).bytes());
     daemon.wait_for("mailbox.lost", |_| true);
@@ -216,7 +216,7 @@ fn a_stranger_on_the_socket_gets_no_secret() {
     let runtime = machine.folder.path().join("run");
     let mut daemon = machine.command(&["--log-format", "json", "run"]);
     daemon.env("XDG_RUNTIME_DIR", &runtime);
-    let daemon = crate::process::Daemon::start(daemon);
+    let daemon = Daemon::start(daemon);
     daemon.wait_for("daemon.ready", |_| true);
     open(machine.folder.path(), 0o755);
     open(&machine.config_file(), 0o644);
