@@ -9,6 +9,7 @@ mod proxy;
 mod roots;
 mod starttls;
 mod tcp;
+mod through;
 
 use std::fmt;
 use std::path::PathBuf;
