@@ -22,15 +22,29 @@ mod process;
 #[path = "../support/dovecot.rs"]
 mod dovecot_server;
 
+#[cfg(feature = "system-tests")]
+#[path = "../support/cyrus.rs"]
+mod cyrus_server;
+
+#[cfg(feature = "system-tests")]
+#[path = "../support/netns.rs"]
+mod netns;
+
 mod canary;
 mod commands;
 mod corpus;
 #[cfg(feature = "system-tests")]
 mod dovecot;
 mod faults;
+#[cfg(feature = "system-tests")]
+mod folders;
 mod house;
 mod killed;
+#[cfg(feature = "system-tests")]
+mod network;
 mod properties;
+#[cfg(feature = "system-tests")]
+mod second_server;
 mod senders;
 mod shipped;
 #[cfg(feature = "system-tests")]
