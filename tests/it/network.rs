@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::netns::Network;
+use crate::netns::{HERE, Network};
 use crate::process::{Daemon, Machine};
 use crate::support::imap_server::{ImapServer, Options};
 use crate::support::mail::{RECEIVER, TokenMail, newsletter, token};
@@ -12,16 +12,16 @@ use crate::support::mail::{RECEIVER, TokenMail, newsletter, token};
 const USER: &str = "mariana@idalko.com";
 
 /// A server at this end of the line.
-async fn server(network: &Network) -> ImapServer {
+async fn server() -> ImapServer {
     ImapServer::start(Options {
-        address: network.address(),
+        address: HERE.into(),
         ..Options::default()
     })
     .await
 }
 
 /// A machine that knows the server, and proves every five seconds that it is there.
-fn machine(network: &Network, server: &ImapServer) -> Machine {
+fn machine(server: &ImapServer) -> Machine {
     let machine = Machine::new("");
     let ca = machine.folder.path().join("ca.pem");
     std::fs::write(&ca, server.ca_pem()).unwrap();
@@ -31,7 +31,7 @@ fn machine(network: &Network, server: &ImapServer) -> Machine {
          [[account]]\nusername = \"{USER}\"\n\
          [[mailbox]]\nname = \"ops\"\nhost = \"{}\"\nport = {}\nca-file = \"{}\"\n\
          user = \"ops@example.com\"\nidle-renew = \"5s\"\n",
-        network.address(),
+        HERE,
         server.port(),
         ca.display()
     ));
@@ -60,8 +60,8 @@ async fn a_line_that_goes_silent_is_noticed_and_what_came_meanwhile_is_taken() {
     let Some(network) = Network::enter(test) else {
         return;
     };
-    let server = server(&network).await;
-    let machine = machine(&network, &server);
+    let server = server().await;
+    let machine = machine(&server);
     let daemon = daemon(&network, &machine);
     server.wait_idling(1).await;
     server.deliver(&mail(1));
@@ -97,8 +97,8 @@ async fn without_a_route_it_waits_and_a_short_outage_costs_nothing() {
     let Some(network) = Network::enter(test) else {
         return;
     };
-    let server = server(&network).await;
-    let machine = machine(&network, &server);
+    let server = server().await;
+    let machine = machine(&server);
     network.unreachable();
     let daemon = daemon(&network, &machine);
     daemon.wait_for("mailbox.lost", |_| true);
@@ -123,12 +123,12 @@ async fn a_narrow_line_that_loses_packets_is_good_enough() {
     let Some(network) = Network::enter(test) else {
         return;
     };
-    let server = server(&network).await;
+    let server = server().await;
     for n in 0..20 {
         server.deliver(&newsletter(n));
     }
     server.deliver(&mail(1));
-    let machine = machine(&network, &server);
+    let machine = machine(&server);
     network.slow(64, 10);
     let daemon = daemon(&network, &machine);
     daemon.wait_for_nth("credential.updated", 1, |_| true);

@@ -2,23 +2,23 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cyrus_server::Cyrus;
+use crate::cyrus_server::{self, Cyrus};
 use crate::process::Machine;
 use crate::support::mail::{RECEIVER, TokenMail, newsletter, token};
 
 const USER: &str = "mariana@idalko.com";
 
 fn machine(cyrus: &Cyrus) -> Machine {
-    let (user, password) = cyrus.login();
     let machine = Machine::new(&format!(
         "state-dir = \"STATE\"\n[trust]\nreceivers = [\"{RECEIVER}\"]\n\
          [[account]]\nusername = \"{USER}\"\n\
          [[mailbox]]\nname = \"ops\"\nhost = \"localhost\"\nport = {}\n\
-         ca-file = \"{}\"\nuser = \"{user}\"\n",
+         ca-file = \"{}\"\nuser = \"{}\"\n",
         cyrus.port(),
-        cyrus.ca_file().display()
+        cyrus.ca_file().display(),
+        cyrus_server::USER
     ));
-    machine.set_secret("mailbox/ops", password);
+    machine.set_secret("mailbox/ops", cyrus_server::PASSWORD);
     machine.set_secret(&format!("account/{USER}"), "sf-pass");
     machine
 }

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::{net::UnixStream, process::CommandExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::ground::{Ground, children, free_port, signal};
 
-const USER: &str = "ops";
-const PASSWORD: &str = "mailbox-pass";
+/// Its one user, and the password.
+pub const USER: &str = "ops";
+pub const PASSWORD: &str = "mailbox-pass";
 
 /// A Cyrus with one user, gone with all its processes when dropped.
 pub struct Cyrus {
@@ -53,11 +54,6 @@ impl Cyrus {
     /// The loopback port that speaks IMAP over TLS.
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    /// The user, and the password.
-    pub fn login(&self) -> (&'static str, &'static str) {
-        (USER, PASSWORD)
     }
 
     /// The PEM file of the authority that signed the server's certificate.
@@ -199,7 +195,8 @@ impl Cyrus {
         let log = log.append(true).open(self.ground.path("log")).unwrap();
         let mut command = self.command("master");
         command.args(["-D", "-C", "imapd.conf", "-M", "cyrus.conf", "-p", "pid"]);
-        command.stdin(Stdio::null());
+        // It sends SIGTERM to its whole process group when it gets one.
+        command.stdin(Stdio::null()).process_group(0);
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.master = Some(command.spawn().unwrap());
         let start = Instant::now();

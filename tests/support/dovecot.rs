@@ -68,11 +68,11 @@ pub struct Dovecot {
 impl Dovecot {
     /// Starts a server with one user and an empty mailbox, and waits until the user can log in.
     pub fn start() -> Self {
-        Self::with(Options::default())
+        Self::with(&Options::default())
     }
 
     /// Starts such a server, and waits until users can log in.
-    pub fn with(options: Options) -> Self {
+    pub fn with(options: &Options) -> Self {
         let ground = Ground::new("dc");
         let mut server = Self {
             ca_file: ground.path("ca.pem"),
@@ -82,15 +82,15 @@ impl Dovecot {
             master: None,
         };
         let more = (1..=options.users).map(|n| format!("u{n}"));
-        let mut users = String::new();
+        let mut users = Vec::new();
         for user in more.chain([USER.to_owned()]) {
             let inbox = mail::maildir(&user, "INBOX");
             let parts = ["cur", "new", "tmp"].map(|part| format!("{inbox}/{part}"));
             server.ground.folders(&parts.each_ref().map(String::as_str));
-            users += &format!("{user}:{{PLAIN}}{PASSWORD}\n");
+            users.push(format!("{user}:{{PLAIN}}{PASSWORD}\n"));
         }
         server.ground.write("log", "");
-        server.ground.write("users", users);
+        server.ground.write("users", users.concat());
         let folder = server.ground.folder().display().to_string();
         for (name, content) in &options.files {
             if let Some((within, _)) = name.rsplit_once('/') {
@@ -99,7 +99,7 @@ impl Dovecot {
             let content = content.replace("FOLDER", &folder);
             server.ground.write(name, content);
         }
-        let configuration = server.configuration(&options);
+        let configuration = server.configuration(options);
         server.ground.write("dovecot.conf", configuration);
         server.ground.certify();
         server.launch();

@@ -8,7 +8,7 @@
 //! Deliberately absent: `tc netem`, which not every kernel has. A narrow line delays as well.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::ground::id;
@@ -16,8 +16,9 @@ use crate::support::ground::id;
 /// Says to a process that it is the test within the namespace.
 const WITHIN: &str = "TOKENWATCH_TEST_NETWORK";
 
-const HERE: &str = "10.87.0.1";
-const THERE: &str = "10.87.0.2";
+/// The address of this end.
+pub const HERE: Ipv4Addr = Ipv4Addr::new(10, 87, 0, 1);
+const THERE: Ipv4Addr = Ipv4Addr::new(10, 87, 0, 2);
 
 /// The line.
 pub struct Network {
@@ -74,11 +75,6 @@ impl Network {
         here("link set tw0 up");
         there("link set tw1 up");
         network
-    }
-
-    /// The address of this end.
-    pub fn address(&self) -> IpAddr {
-        HERE.parse::<Ipv4Addr>().unwrap().into()
     }
 
     /// The same command at the other end of the line, with its arguments and its environment and
