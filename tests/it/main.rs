@@ -22,6 +22,14 @@ mod process;
 #[path = "../support/dovecot.rs"]
 mod dovecot_server;
 
+#[cfg(feature = "system-tests")]
+#[path = "../support/cyrus.rs"]
+mod cyrus_server;
+
+#[cfg(feature = "system-tests")]
+#[path = "../support/netns.rs"]
+mod netns;
+
 mod canary;
 mod commands;
 mod connecting;
@@ -29,10 +37,16 @@ mod corpus;
 #[cfg(feature = "system-tests")]
 mod dovecot;
 mod faults;
+#[cfg(feature = "system-tests")]
+mod folders;
 mod house;
 mod killed;
+#[cfg(feature = "system-tests")]
+mod network;
 mod properties;
 mod resyncing;
+#[cfg(feature = "system-tests")]
+mod second_server;
 mod senders;
 mod shipped;
 #[cfg(feature = "system-tests")]

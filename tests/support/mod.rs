@@ -19,9 +19,11 @@
     reason = "a test fails by a panic, and is no daemon"
 )]
 
+pub mod authority;
 pub mod bombs;
 pub mod dns;
 pub mod endless;
+pub mod ground;
 pub mod imap_server;
 pub mod mail;
 pub mod proxy;
