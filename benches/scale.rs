@@ -82,7 +82,7 @@ fn watch(mailboxes: usize, renew: &str, minutes: u32) {
 
     let before = usage.cpu();
     std::thread::sleep(Duration::from_secs(60) * minutes);
-    let cpu = usage.cpu() - before;
+    let cpu = usage.cpu().checked_sub(before).unwrap();
     let each = cpu.as_secs_f64() * 1e3 / mailboxes as f64 / f64::from(minutes);
     let proportional = proportional.map_or("-".to_owned(), |mib| format!("{mib:.1}"));
     println!(
