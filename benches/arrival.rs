@@ -30,7 +30,9 @@ use support::imap_server::{ImapServer, Options};
 use support::mail::{RECEIVER, TokenMail, token};
 use support::trust;
 use tokenwatch::judge::{Finding, judge};
-use tokenwatch::mailbox::{Look, Roots, Security, Server, Session, Step, Wanted};
+use tokenwatch::mailbox::{
+    Access, Credential, Look, Proxy, Roots, Security, Server, Session, Step, Wanted,
+};
 use tokenwatch::notice;
 use tokenwatch::secret::Secret;
 use tokenwatch::sender::{Keys, Verdict};
@@ -90,13 +92,19 @@ impl Watcher {
             port: server.port(),
             security: Security::Tls,
             ca_file: Some(ca_file.to_owned()),
+            pin: None,
+            proxy: Proxy::None,
             max_mail_size: 256 * 1024,
+            patience: Duration::from_secs(10),
         };
         let roots = Roots::of_the_system();
         let mut session = Session::connect(&of, &roots).await.unwrap();
         let password = Secret::new("mailbox-pass".to_owned());
-        session.log_in("ops@example.com", &password).await.unwrap();
-        session.examine("INBOX").await.unwrap();
+        session
+            .log_in("ops@example.com", &Credential::Password(password))
+            .await
+            .unwrap();
+        session.open("INBOX", Access::Read).await.unwrap();
         let policy = trust::policy();
         let (senders, wordings) = (policy.trust.senders, policy.wordings);
         Self {
@@ -114,7 +122,11 @@ impl Watcher {
 
     /// Waits for a mail, and judges it: when that was done.
     async fn take(&mut self) -> Instant {
-        self.session.idle(Duration::from_secs(60)).await.unwrap();
+        let never = std::future::pending();
+        self.session
+            .idle(Duration::from_secs(60), never, || {})
+            .await
+            .unwrap();
         let mut judged = None;
         let mut look = Look::at_news(self.next_uid);
         while let Some(step) = look.next(&mut self.session, &self.wanted).await.unwrap() {
