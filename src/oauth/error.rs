@@ -81,6 +81,9 @@ pub enum Class {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Code(String);
 
+/// An error of the crate, for either kind of its answers.
+pub(super) type RequestError<T> = RequestTokenError<OauthError, StandardErrorResponse<T>>;
+
 impl OauthError {
     /// How the error is to be met.
     pub fn class(&self) -> Class {

@@ -22,6 +22,10 @@ mod process;
 #[path = "../support/dovecot.rs"]
 mod dovecot_server;
 
+#[cfg(feature = "system-tests")]
+#[path = "../support/oidc.rs"]
+mod oidc_server;
+
 mod canary;
 mod commands;
 mod corpus;
@@ -30,6 +34,8 @@ mod dovecot;
 mod faults;
 mod house;
 mod killed;
+#[cfg(feature = "system-tests")]
+mod oauth;
 mod properties;
 mod senders;
 mod shipped;
