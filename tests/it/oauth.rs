@@ -1,4 +1,4 @@
-//! The room `oauth` against a real OpenID provider.
+//! The room `oauth` against a real `OpenID` provider.
 
 use std::sync::Arc;
 use std::thread;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokenwatch::oauth::{Class, Client, Endpoints, Http, OauthError, Tokens};
 use tokenwatch::secret::Secret;
 
-use crate::oidc_server::{AUDIENCE, DESKTOP, NATIVE, Oidc, SCOPES, SERVICE, USER};
+use crate::oidc_server::{AUDIENCE, DESKTOP, KEY_ID, NATIVE, Oidc, SCOPES, SERVICE, USER};
 
 fn client(oidc: &Oidc, id: &str, secret: Option<&str>) -> Client {
     Client {
@@ -50,8 +50,14 @@ fn claims(oidc: &Oidc, tokens: &Tokens) -> Value {
     UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &key[24..])
         .verify(signed.as_bytes(), &signature)
         .unwrap();
-    let (_, payload) = signed.split_once('.').unwrap();
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+    let (header, payload) = signed.split_once('.').unwrap();
+    let read = |part| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+    let header: Value = read(header);
+    assert_eq!(
+        (&header["alg"], &header["kid"]),
+        (&"RS256".into(), &KEY_ID.into())
+    );
+    read(payload)
 }
 
 /// A sign-in waits for minutes for a person who, in a test that fails, does not come.
@@ -76,9 +82,9 @@ async fn by_device(oidc: &Arc<Oidc>, approves: bool) -> Result<Tokens, OauthErro
             let page = there.device_page(&prompt.user_code);
             assert_eq!(Some(&page), prompt.verification_uri_complete.as_ref());
             if approves {
-                there.approve(&page)
+                Oidc::approve(&page)
             } else {
-                there.deny(&page)
+                Oidc::deny(&page)
             }
         }));
     });
@@ -89,19 +95,14 @@ async fn by_device(oidc: &Arc<Oidc>, approves: bool) -> Result<Tokens, OauthErro
     result
 }
 
-async fn by_browser(
-    oidc: &Arc<Oidc>,
-    client: &Client,
-    approves: bool,
-) -> Result<Tokens, OauthError> {
-    let (mut person, there) = (None, Arc::clone(oidc));
-    let http = http();
+async fn by_browser(client: &Client, approves: bool) -> Result<Tokens, OauthError> {
+    let (mut person, http) = (None, http());
     let signing_in = client.sign_in_by_browser(&http, None, |prompt| {
         person = Some(thread::spawn(move || {
             if approves {
-                there.approve(&prompt.url)
+                Oidc::approve(&prompt.url)
             } else {
-                there.deny(&prompt.url)
+                Oidc::deny(&prompt.url)
             }
         }));
     });
@@ -164,26 +165,26 @@ async fn a_device_hears_of_a_refusal_and_of_a_code_that_ran_out() {
 
 #[tokio::test]
 async fn a_browser_signs_in_with_and_without_a_secret() {
-    let oidc = Arc::new(Oidc::start());
+    let oidc = Oidc::start();
     let mut public = client(&oidc, NATIVE, None);
     let mut desktop = client(&oidc, DESKTOP[0], Some(DESKTOP[1]));
     for by_name in [false, true] {
         for client in [&mut public, &mut desktop] {
             client.endpoints.redirect_by_name = by_name;
-            let tokens = by_browser(&oidc, client, true).await.unwrap();
+            let tokens = by_browser(client, true).await.unwrap();
             assert_eq!(claims(&oidc, &tokens)["email"], USER);
             let refresh = tokens.refresh.unwrap();
             client.refresh(&http(), &refresh).await.unwrap();
         }
     }
-    let error = by_browser(&oidc, &public, false).await.unwrap_err();
+    let error = by_browser(&public, false).await.unwrap_err();
     assert!(matches!(error, OauthError::Denied), "{error}");
     public.scopes.push("unheard-of".into());
     public.client_id = "nobody".into();
     // The provider shows the error to the browser and leads it nowhere.
     let http = http();
     let signing_in = public.sign_in_by_browser(&http, None, |prompt| {
-        let page = oidc.approve(&prompt.url);
+        let page = Oidc::approve(&prompt.url);
         assert!(page.contains("invalid_client"), "{page}");
     });
     let waited = tokio::time::timeout(Duration::from_millis(300), signing_in).await;
@@ -229,13 +230,9 @@ async fn a_service_gets_tokens_of_its_own() {
 
 #[tokio::test]
 async fn a_provider_out_of_order_is_no_refusal_and_tokens_can_be_taken_back() {
-    let oidc = Arc::new(Oidc::start());
+    let oidc = Oidc::start();
     let (client, http) = (client(&oidc, NATIVE, None), http());
-    let refresh = by_browser(&oidc, &client, true)
-        .await
-        .unwrap()
-        .refresh
-        .unwrap();
+    let refresh = by_browser(&client, true).await.unwrap().refresh.unwrap();
     for status in [500, 503, 429] {
         oidc.fail_with(status);
         let error = client.refresh(&http, &refresh).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! A real OpenID provider on loopback: oidc-provider from npm, under Node.
+//! A real `OpenID` provider on loopback: oidc-provider from npm, under Node.
 //!
 //! `oidc/provider.mjs` says what it knows: three applications, one API (the mail server) and anybody
 //! who signs in. Whoever approves or denies here does what a browser does: pages, forms, cookies.
@@ -90,7 +90,7 @@ impl Oidc {
         format!("http://127.0.0.1:{}", self.port())
     }
 
-    /// The key that access tokens are checked with: PEM, SubjectPublicKeyInfo.
+    /// The key that access tokens are checked with: PEM, `SubjectPublicKeyInfo`.
     pub fn public_key(&self) -> &str {
         &self.public_key
     }
@@ -113,17 +113,17 @@ impl Oidc {
     /// Access tokens are good for so long from now on, in seconds. Those that
     /// are out there are what they are.
     pub fn access_token_seconds(&self, seconds: u32) {
-        self.set(json!({ "accessTokenSeconds": seconds }));
+        self.set(&json!({ "accessTokenSeconds": seconds }));
     }
 
     /// Device codes are good for so long from now on, in seconds.
     pub fn device_code_seconds(&self, seconds: u32) {
-        self.set(json!({ "deviceCodeSeconds": seconds }));
+        self.set(&json!({ "deviceCodeSeconds": seconds }));
     }
 
     /// The token endpoint answers with this status and a page of HTML; 0 ends it.
     pub fn fail_with(&self, status: u16) {
-        self.set(json!({ "failWith": status }));
+        self.set(&json!({ "failWith": status }));
     }
 
     /// Every refresh token is dead from now on, as after a change of the user's password.
@@ -138,12 +138,12 @@ impl Oidc {
 
     /// Opens the page, signs in as [`USER`], agrees to everything, and gives the last page back. It
     /// may be the page of another server on loopback, to which the browser was sent.
-    pub fn approve(&self, url: &str) -> String {
+    pub fn approve(url: &str) -> String {
         Browser::new(true).visit(url)
     }
 
     /// Opens the page and declines at the first opportunity.
-    pub fn deny(&self, url: &str) -> String {
+    pub fn deny(url: &str) -> String {
         Browser::new(false).visit(url)
     }
 
@@ -152,7 +152,7 @@ impl Oidc {
         format!("{}/device?user_code={user_code}", self.issuer())
     }
 
-    fn set(&self, settings: Value) {
+    fn set(&self, settings: &Value) {
         self.control("settings", &settings.to_string());
     }
 
@@ -165,6 +165,10 @@ impl Oidc {
 }
 
 impl Drop for Oidc {
+    #[allow(
+        clippy::print_stdout,
+        reason = "it is shown with the test that fails, and only then"
+    )]
     fn drop(&mut self) {
         drop(self.input.take());
         self.node.wait().unwrap();
