@@ -10,7 +10,7 @@ use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokenwatch::oauth::{Class, Client, Endpoints, Http, OauthError, Tokens};
 use tokenwatch::secret::Secret;
 
@@ -54,8 +54,8 @@ fn claims(oidc: &Oidc, tokens: &Tokens) -> Value {
     let read = |part| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
     let header: Value = read(header);
     assert_eq!(
-        (&header["alg"], &header["kid"]),
-        (&"RS256".into(), &KEY_ID.into())
+        header,
+        json!({ "alg": "RS256", "typ": "JWT", "kid": KEY_ID })
     );
     read(payload)
 }

@@ -5,15 +5,14 @@
 // Beside what oidc-provider answers there is /test/…: counters, settings, and a way to take refresh
 // tokens back as an administrator would.
 
-import { generateKeyPairSync, webcrypto } from 'node:crypto';
+import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 
-// Debian's Node is older than what oidc-provider 9 is written for; these two are all that it lacks.
-globalThis.crypto ??= webcrypto;
-URL.parse ??= (text, base) => (URL.canParse(text, base) ? new URL(text, base) : null);
-// Nobody reads our output after the first line, so its notices go where its warnings go.
+// Version 8 is the last that runs on Debian 12's Node.
+import Provider from 'oidc-provider';
+
+// Nobody reads our output after the first line, so notices go where warnings go.
 console.info = console.warn;
-const { default: Provider } = await import('oidc-provider');
 
 const USER = 'ops@example.com';
 const AUDIENCE = 'https://imap.example.com';
@@ -201,7 +200,9 @@ server.listen(0, '127.0.0.1', () => {
     // RFC 8628, section 3.2: without `interval` a device asks every five seconds.
     if (context.body?.device_code) context.body.interval = settings.pollSeconds;
   });
-  provider.on('server_error', (_context, error) => console.error(error));
+  for (const event of ['server_error', 'grant.error']) {
+    provider.on(event, (_context, error) => console.error(error));
+  }
   provided = provider.callback();
   const key = pair.publicKey.export({ type: 'spki', format: 'pem' });
   console.log(JSON.stringify({ port, key }));
