@@ -30,6 +30,10 @@ mod cyrus_server;
 #[path = "../support/netns.rs"]
 mod netns;
 
+#[cfg(feature = "system-tests")]
+#[path = "../support/oidc.rs"]
+mod oidc_server;
+
 mod canary;
 mod commands;
 mod connecting;
@@ -43,6 +47,8 @@ mod house;
 mod killed;
 #[cfg(feature = "system-tests")]
 mod network;
+#[cfg(feature = "system-tests")]
+mod oauth;
 mod properties;
 mod resyncing;
 #[cfg(feature = "system-tests")]
