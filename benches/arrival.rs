@@ -111,7 +111,7 @@ impl Watcher {
             session,
             wanted: Wanted {
                 from: senders.clone(),
-                subject: notice::SUBJECT_SEARCH.to_owned(),
+                subjects: vec![notice::SUBJECT_SEARCH.to_owned()],
                 fields: Box::new(move |fields| notice::worth_reading(fields, &senders, &wordings)),
                 max_size: 256 * 1024,
             },
@@ -124,7 +124,12 @@ impl Watcher {
     async fn take(&mut self) -> Instant {
         let never = std::future::pending();
         self.session
-            .idle(Duration::from_secs(60), never, || {})
+            .idle(
+                Duration::from_secs(60),
+                Duration::from_secs(60),
+                never,
+                || {},
+            )
             .await
             .unwrap();
         let mut judged = None;

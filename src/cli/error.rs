@@ -9,8 +9,6 @@ use crate::api::ErrorBody;
 use crate::config::ConfigError;
 use crate::daemon::{ControlError, DaemonError, InboxError, SecretError, SignInError, StateError};
 use crate::journal::{self, JournalError};
-use crate::mailbox::{self, MailboxError};
-use crate::oauth;
 use crate::telemetry::TelemetryError;
 use crate::vault::{self, FileError, VaultError};
 
@@ -211,6 +209,7 @@ fn daemon(error: &DaemonError) -> (u8, Option<String>) {
         DaemonError::Incomplete {
             mailbox, source, ..
         } => (inbox(source), Some(source.hint(mailbox))),
+        DaemonError::SignIn { mailbox, source } => (inbox(source), Some(source.hint(mailbox))),
         DaemonError::Undecided(_) => (
             UNREACHABLE,
             Some("the DNS does not answer; run it again, the mails are not forgotten".to_owned()),
@@ -220,28 +219,10 @@ fn daemon(error: &DaemonError) -> (u8, Option<String>) {
 }
 
 fn inbox(error: &InboxError) -> u8 {
-    match error {
-        InboxError::State(error) => state(error),
-        InboxError::NoPassword(_)
-        | InboxError::NotSignedIn(_)
-        | InboxError::NoClientSecret(_)
-        | InboxError::NoRefreshToken(_) => CONFIGURATION,
-        InboxError::Oauth(error) => match error.class() {
-            oauth::Class::Transient => UNREACHABLE,
-            oauth::Class::SignIn => PERMISSION,
-            oauth::Class::Person => CONFIGURATION,
-        },
-        InboxError::Panicked => FAILED,
-        InboxError::HeldBack { refused: true, .. } => PERMISSION,
-        InboxError::HeldBack { refused: false, .. } => UNREACHABLE,
-        InboxError::Mailbox(MailboxError::LoginDropped) => UNREACHABLE,
-        InboxError::Mailbox(error) => match (error.class(), error) {
-            (mailbox::Class::Login, _) => PERMISSION,
-            (mailbox::Class::Person, _) => CONFIGURATION,
-            (_, MailboxError::Excess(_) | MailboxError::Unparsable(_)) => BAD_INPUT,
-            (mailbox::Class::Transient, _) => UNREACHABLE,
-        },
+    if let InboxError::State(error) = error {
+        return state(error);
     }
+    error.exit_code()
 }
 
 fn state(error: &StateError) -> u8 {

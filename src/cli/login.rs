@@ -11,51 +11,66 @@ use super::Ended;
 use super::client::segment;
 use super::error::CliError;
 use super::reach::Reach;
+use super::secret::store;
 use crate::api::{ErrorBody, SignInEvent};
 use crate::config::Config;
-use crate::daemon::SignIn;
+use crate::daemon::{DaemonError, SecretName, SignIn};
 
 pub(super) async fn login(config: Config, mailbox: &str, browser: bool) -> Ended {
     SignIn::find(&config, mailbox)?;
     let config = Arc::new(config);
-    let mut ended: Option<Result<(), ErrorBody>> = None;
-    let mut show = |event: SignInEvent| -> anyhow::Result<()> {
-        if let Some(outcome) = tell(event)? {
-            ended = Some(outcome);
-        }
-        Ok(())
-    };
     match Reach::open(Arc::clone(&config)).await? {
         Reach::Daemon(mut daemon) => {
+            let mut ended: Option<Result<(), ErrorBody>> = None;
+            let show = |event: SignInEvent| -> anyhow::Result<()> {
+                match event {
+                    SignInEvent::Done => ended = Some(Ok(())),
+                    SignInEvent::Failed(error) => ended = Some(Err(error)),
+                    prompt @ (SignInEvent::Device { .. } | SignInEvent::Browser { .. }) => {
+                        tell(prompt)?;
+                    }
+                }
+                Ok(())
+            };
             let path = format!("/v1/login/{}?browser={browser}", segment(mailbox));
             daemon.lines(Method::POST, &path, "", show).await?;
+            match ended {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(CliError::Daemon(error).into()),
+                None => anyhow::bail!("the daemon stopped before the sign-in was done"),
+            }
         }
         Reach::Alone(worker) => {
+            let (configured, oauth2) = SignIn::find(&config, mailbox)?;
+            let sign_in = SignIn::prepare_alone(&config, *worker, configured, oauth2).await?;
             let (events, mut received) = mpsc::channel(16);
-            let sign_in = SignIn::alone(config, *worker)?;
             let showing = async {
                 while let Some(event) = received.recv().await {
-                    show(event)?;
+                    tell(event)?;
                 }
                 anyhow::Ok(())
             };
-            let (_, shown) = tokio::join!(sign_in.run(mailbox, browser, events), showing);
+            let signing_in = async {
+                let ended = sign_in.run(browser, &events).await;
+                drop(events);
+                ended
+            };
+            let (refresh, shown) = tokio::join!(signing_in, showing);
             shown?;
+            let refresh = refresh.map_err(|error| DaemonError::sign_in(mailbox, error))?;
+            if let Some(refresh) = refresh {
+                // A daemon may run by now.
+                store(&config, &SecretName::Oauth(mailbox.to_owned()), &refresh).await?;
+            }
         }
     }
-    match ended {
-        Some(Ok(())) => {
-            let mut err = anstream::stderr().lock();
-            writeln!(err, "signed in for mailbox {mailbox}")?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(Err(error)) => Err(CliError::Daemon(error).into()),
-        None => anyhow::bail!("the daemon stopped before the sign-in was done"),
-    }
+    let mut err = anstream::stderr().lock();
+    writeln!(err, "signed in for mailbox {mailbox}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Says what is to be done; `Some` is how it ended.
-fn tell(event: SignInEvent) -> anyhow::Result<Option<Result<(), ErrorBody>>> {
+/// Says what is to be done.
+fn tell(event: SignInEvent) -> anyhow::Result<()> {
     let mut err = anstream::stderr().lock();
     match event {
         SignInEvent::Device {
@@ -78,10 +93,9 @@ fn tell(event: SignInEvent) -> anyhow::Result<Option<Result<(), ErrorBody>>> {
             )?;
             writeln!(err, "waiting for {} minutes …", minutes(seconds))?;
         }
-        SignInEvent::Done => return Ok(Some(Ok(()))),
-        SignInEvent::Failed(error) => return Ok(Some(Err(error))),
+        SignInEvent::Done | SignInEvent::Failed(_) => {}
     }
-    Ok(None)
+    Ok(())
 }
 
 fn minutes(seconds: u64) -> u64 {

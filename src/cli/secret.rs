@@ -24,14 +24,7 @@ pub(super) async fn secret(config: Config, verb: arguments::Secret) -> Ended {
             warn_of_no_use(&config, &name)?;
             let secret = ask(&name)?;
             let no_vault_yet = vault_files(&config).filter(|(vault, _)| !vault.exists());
-            match Reach::open(config).await? {
-                Reach::Daemon(mut daemon) => {
-                    let path = format!("/v1/secrets/{}", segment(&name.to_string()));
-                    let body = secret.expose().to_owned();
-                    daemon.call(Method::PUT, &path, body).await?;
-                }
-                Reach::Alone(mut worker) => worker.set_secret(&name, &secret)?,
-            }
+            store(&config, &name, &secret).await?;
             if let Some((vault, key)) = no_vault_yet {
                 let (vault, key) = (vault.display(), key.display());
                 let mut err = anstream::stderr().lock();
@@ -70,6 +63,23 @@ pub(super) async fn secret(config: Config, verb: arguments::Secret) -> Ended {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Stores a secret, through the daemon where one runs.
+pub(super) async fn store(
+    config: &Arc<Config>,
+    name: &SecretName,
+    secret: &Secret,
+) -> anyhow::Result<()> {
+    match Reach::open(Arc::clone(config)).await? {
+        Reach::Daemon(mut daemon) => {
+            let path = format!("/v1/secrets/{}", segment(&name.to_string()));
+            let body = secret.expose().to_owned();
+            daemon.call(Method::PUT, &path, body).await?;
+        }
+        Reach::Alone(mut worker) => worker.set_secret(name, secret)?,
+    }
+    Ok(())
 }
 
 fn parse(name: &str) -> Result<SecretName, CliError> {

@@ -34,6 +34,8 @@ struct Row {
     failure: Option<(Failure, Timestamp)>,
     /// It has been watched at least once.
     reached: bool,
+    /// What cannot be done with its mails afterwards, and since when.
+    after: Option<(String, Timestamp)>,
     /// How long the server may be silent while it is watched, and polled.
     watched_within: SignedDuration,
     polled_within: SignedDuration,
@@ -104,6 +106,7 @@ impl Board {
                     status,
                     failure: None,
                     reached: false,
+                    after: None,
                     watched_within: seconds(mailbox.idle_renew),
                     polled_within: seconds(mailbox.idle_renew.max(mailbox.poll)),
                 };
@@ -157,17 +160,25 @@ impl Board {
         });
     }
 
-    /// The server has said something.
-    pub(super) fn alive(&self, folder: &Folder) {
+    /// The server has said something then.
+    pub(super) fn alive(&self, folder: &Folder, heard: Timestamp) {
         // It changes nothing that anybody waits for.
         if let Some(row) = self.lock().rows.get_mut(folder) {
-            row.status.proof_of_life = Some(Timestamp::now());
+            row.status.proof_of_life = row.status.proof_of_life.max(Some(heard));
         }
     }
 
     /// Something has become of a mail.
     pub(super) fn event(&self, folder: &Folder) {
         self.change_row(folder, |row, now| row.status.last_event = Some(now));
+    }
+
+    /// What `after` says cannot be done with a mail; `None`: it could.
+    pub(super) fn after(&self, folder: &Folder, failure: Option<String>) {
+        self.change_row(folder, |row, now| {
+            let since = row.after.as_ref().map_or(now, |(_, since)| *since);
+            row.after = failure.map(|failure| (failure, since));
+        });
     }
 
     /// It failed, and is tried again later.
@@ -254,6 +265,16 @@ impl Board {
                     since: row.status.proof_of_life.unwrap_or(row.status.since),
                 });
             }
+            problems.extend(row.after.as_ref().map(|(failure, since)| Problem {
+                code: "mailbox-after-failed".to_owned(),
+                title: format!(
+                    "`after` cannot be done in mailbox {} ({}): {failure}",
+                    row.status.name, row.status.folder
+                ),
+                hint: "see `after` of the mailbox, and that the folder is there and may be written to"
+                    .to_owned(),
+                since: *since,
+            }));
             if let Some((failure, since)) = &row.failure
                 && failure.is_problem
             {

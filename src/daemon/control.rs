@@ -24,7 +24,6 @@ use futures_util::stream;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::board::Board;
 use super::check::Doctor;
@@ -33,9 +32,10 @@ use super::resync::Resync;
 use super::sign_in::SignIn;
 use super::state::StateError;
 use super::worker::{Handle, SecretName, Worker};
-use super::{Wakes, secret_of};
+use super::{DaemonError, secret_of};
 use crate::api::{
-    AccountState, ErrorBody, Health, MailboxState, ResyncRequest, STATE_DIR_HEADER, Status,
+    AccountState, ErrorBody, Health, MailboxState, ResyncRequest, STATE_DIR_HEADER, SignInEvent,
+    Status,
 };
 use crate::config::Config;
 
@@ -178,8 +178,6 @@ pub(super) struct Rooms {
     pub(super) board: Arc<Board>,
     pub(super) resync: Resync,
     pub(super) tools: Tools,
-    pub(super) wakes: Wakes,
-    pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
@@ -377,6 +375,7 @@ async fn resync(
         let run = rooms.resync.clone().run(plan);
         let stop = rooms.stop.clone();
         rooms
+            .tools
             .tasks
             .spawn(async move { stop.run_until_cancelled(run).await });
     }
@@ -396,7 +395,7 @@ async fn check(State(rooms): State<Rooms>, Query(wanted): Query<CheckWanted>) ->
     let (lines, received) = mpsc::channel(16);
     let doctor = Doctor::new(Arc::clone(&rooms.config), rooms.tools.clone());
     let stop = rooms.stop.clone();
-    rooms.tasks.spawn(async move {
+    rooms.tools.tasks.spawn(async move {
         stop.run_until_cancelled(doctor.examine(lines, wanted.offline))
             .await
     });
@@ -419,15 +418,73 @@ async fn login(
         bad_request(error.to_string(), hint, 78)
     })?;
     let (events, received) = mpsc::channel(16);
-    let sign_in = SignIn::new(Arc::clone(&rooms.config), rooms.tools.clone());
-    let (stop, wakes) = (rooms.stop.clone(), rooms.wakes.clone());
-    rooms.tasks.spawn(async move {
-        let signing_in = sign_in.run(&mailbox, wanted.browser, events);
-        if stop.run_until_cancelled(signing_in).await == Some(true) {
-            wakes.wake(&SecretName::Oauth(mailbox));
-        }
+    let (stop, tasks) = (rooms.stop.clone(), rooms.tools.tasks.clone());
+    tasks.spawn(async move {
+        let signing_in = sign_in(&rooms, &mailbox, wanted.browser, &events);
+        let ended = tokio::select! {
+            ended = signing_in => ended,
+            () = events.closed() => return,
+            () = stop.cancelled() => return,
+        };
+        let event = match ended {
+            Ok(()) => SignInEvent::Done,
+            Err(body) => SignInEvent::Failed(body),
+        };
+        // Who asked may have gone.
+        events.send(event).await.unwrap_or_default();
     });
     Ok(ndjson(received))
+}
+
+async fn sign_in(
+    rooms: &Rooms,
+    mailbox: &str,
+    in_browser: bool,
+    events: &mpsc::Sender<SignInEvent>,
+) -> Result<(), ErrorBody> {
+    let Ok((mailbox, oauth2)) = SignIn::find(&rooms.config, mailbox) else {
+        return Ok(());
+    };
+    let signing_in = async {
+        let prepared = SignIn::prepare(mailbox, oauth2, &rooms.tools).await?;
+        prepared.run(in_browser, events).await
+    };
+    let refresh = signing_in.await.map_err(|error| {
+        let (hint, exit_code) = (error.hint(&mailbox.name), error.exit_code());
+        let error = DaemonError::sign_in(&mailbox.name, error);
+        ErrorBody {
+            error: error.to_string(),
+            causes: crate::causes(&error).collect(),
+            hint: Some(hint),
+            exit_code,
+        }
+    })?;
+    if let Some(refresh) = refresh {
+        let name = SecretName::Oauth(mailbox.name.clone());
+        let stored = rooms.change_secret(&name, {
+            let name = name.clone();
+            move |worker| worker.set_secret(&name, &refresh)
+        });
+        stored.await.map_err(|error| Failure::from(error).body)?;
+    }
+    Ok(())
+}
+
+impl Rooms {
+    /// Changes a secret, and lets those try again whose login it is for.
+    async fn change_secret<T: Send + 'static>(
+        &self,
+        name: &SecretName,
+        change: impl FnOnce(&mut Worker) -> Result<T, StateError> + Send + 'static,
+    ) -> Result<T, StateError> {
+        let changing = self.worker.run(change);
+        let Some(mailbox) = name.mailbox() else {
+            return changing.await;
+        };
+        let changed = self.tools.tokens.change(mailbox, changing).await?;
+        self.tools.doors.gate(mailbox).open();
+        Ok(changed)
+    }
 }
 
 /// One JSON object a line, each sent as it comes.
@@ -468,15 +525,10 @@ async fn set_secret(
         .ok()
         .and_then(secret_of)
         .ok_or_else(|| bad_request("this can be no secret", "it must be one line of text", 65))?;
-    let wake = name.clone();
+    let set = name.clone();
     rooms
-        .worker
-        .run(move |worker| worker.set_secret(&name, &secret))
+        .change_secret(&name, move |worker| worker.set_secret(&set, &secret))
         .await?;
-    if let Some(mailbox) = wake.mailbox() {
-        rooms.tools.tokens.forget(mailbox, true).await;
-    }
-    rooms.wakes.wake(&wake);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -485,9 +537,9 @@ async fn remove_secret(
     UrlPath(name): UrlPath<String>,
 ) -> Result<StatusCode, Failure> {
     let name = secret_name(&name)?;
+    let gone = name.clone();
     let removed = rooms
-        .worker
-        .run(move |worker| worker.remove_secret(&name))
+        .change_secret(&name, move |worker| worker.remove_secret(&gone))
         .await?;
     Ok(if removed {
         StatusCode::NO_CONTENT

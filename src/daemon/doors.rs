@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::InboxError;
-use super::gate::Gate;
+use super::gate::{Gate, Inside};
 use crate::config::{self, Config, Tls};
-use crate::mailbox::{Credential, Proxy, Roots, Security, Server, Session};
+use crate::mailbox::{Credential, MailboxError, Proxy, Roots, Security, Server, Session};
 use crate::secret::Secret;
 
 /// So many connect at once: a thousand that come back in the same instant
@@ -50,9 +50,9 @@ impl Doors {
     }
 
     /// The gate of a mailbox, which is one of the configuration's.
-    pub(super) fn gate(&self, mailbox: &config::Mailbox) -> &Gate {
+    pub(super) fn gate(&self, mailbox: &str) -> &Gate {
         static STRANGERS: LazyLock<Gate> = LazyLock::new(|| Gate::new(1));
-        self.gates.get(&mailbox.name).unwrap_or(&STRANGERS)
+        self.gates.get(mailbox).unwrap_or(&STRANGERS)
     }
 
     /// Connects; the greeting is read, nothing more. Others wait for their turn
@@ -68,24 +68,34 @@ impl Doors {
         Ok((session, permit))
     }
 
-    /// Logs in, through the mailbox's gate.
+    /// Logs in, through the mailbox's gate, within the time that a server may
+    /// take for one answer.
     pub(super) async fn log_in(
         &self,
         session: &mut Session,
         mailbox: &config::Mailbox,
         credential: &Credential,
-    ) -> Result<(), InboxError> {
+    ) -> Result<Inside, InboxError> {
         // Each access token is another one, and the person behind them is not.
         let secret = match credential {
             Credential::Password(password) => Some(password),
             Credential::Bearer(_) => None,
         };
-        self.gate(mailbox)
-            .pass(secret, async {
-                Ok(session.log_in(&mailbox.user, credential).await?)
-            })
-            .await
+        let login = async {
+            let login = session.log_in(&mailbox.user, credential);
+            match tokio::time::timeout(PATIENCE, login).await {
+                Ok(ended) => Ok(ended?),
+                Err(_) => Err(MailboxError::Deadline("the login").into()),
+            }
+        };
+        self.gate(&mailbox.name).pass(secret, login).await
     }
+}
+
+/// Somebody who is logged in.
+pub(super) struct Entered {
+    pub(super) session: Session,
+    pub(super) _inside: Inside,
 }
 
 /// A turn to connect.
@@ -104,7 +114,11 @@ fn server(mailbox: &config::Mailbox) -> Server {
         },
         ca_file: mailbox.ca_file.clone(),
         pin: mailbox.tls_pin,
-        proxy: proxy(&mailbox.proxy),
+        proxy: match mailbox.tls {
+            // It is for this machine alone.
+            Tls::None => Proxy::None,
+            Tls::Implicit | Tls::StartTls => proxy(&mailbox.proxy),
+        },
         max_mail_size: mailbox.max_mail_size,
         patience: PATIENCE.min(mailbox.idle_renew.saturating_add(ANSWER)),
     }

@@ -39,17 +39,22 @@ impl Lessons {
 
     /// Takes a failure in; `true` where the next look may get further.
     pub(super) fn learn(&mut self, error: &InboxError) -> bool {
+        let InboxError::Mailbox(error) = error else {
+            return false;
+        };
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "nothing is to be learnt from the others"
+        )]
         match error {
-            InboxError::Mailbox(stumbled @ MailboxError::Stumbled { uid, .. }) => {
+            stumbled @ MailboxError::Stumbled { uid, .. } => {
                 let costs = stumbled.is_garbage();
                 let entry = self.stumbled.entry(*uid).or_insert((Instant::now(), costs));
                 entry.1 |= costs;
                 self.patience.is_zero()
             }
-            InboxError::Mailbox(MailboxError::Search(_)) => {
-                std::mem::replace(&mut self.narrow, false)
-            }
-            InboxError::Mailbox(MailboxError::Garbled { mails, .. }) => {
+            MailboxError::Search(_) => std::mem::replace(&mut self.narrow, false),
+            MailboxError::Garbled { mails, .. } => {
                 self.at_once = Some(mails.div_ceil(SMALLER).max(1));
                 true
             }

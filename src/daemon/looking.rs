@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use tokio_util::task::TaskTracker;
 
-use super::doors::Doors;
+use super::doors::{Doors, Entered};
 use super::tokens::Tokens;
 use super::worker::{Content, Handle, Outcome, Report, SecretName};
 use super::{DaemonError, InboxError, policy};
+use crate::api::MailboxState;
 use crate::config::{self, Auth, Config, SecretSource};
 use crate::journal::{Cursor, Place};
 use crate::judge::{Finding, Policy, judge};
-use crate::mailbox::{Credential, Found, Look, Session, Step, Wanted};
+use crate::mailbox::{Credential, Found, Look, MailboxError, Session, Step, Wanted};
 use crate::notice;
+use crate::oauth;
 use crate::secret::Secret;
 use crate::sender::Keys;
 
@@ -27,6 +30,8 @@ pub(super) struct Tools {
     keys: Keys,
     pub(super) doors: Doors,
     pub(super) tokens: Arc<Tokens>,
+    /// All tasks, so that a stop waits for what must not be cut off.
+    pub(super) tasks: TaskTracker,
 }
 
 /// One folder, open.
@@ -81,6 +86,7 @@ impl Tools {
             keys: Keys::new(&config.trust.dns_servers)?,
             doors: Doors::new(config),
             tokens: Arc::new(Tokens::new(config)),
+            tasks: TaskTracker::new(),
         })
     }
 
@@ -89,7 +95,7 @@ impl Tools {
         let policy = Arc::clone(&self.policy);
         Wanted {
             from: policy.trust.senders.clone(),
-            subject: notice::SUBJECT_SEARCH.to_owned(),
+            subjects: policy.wordings.subjects().map(str::to_owned).collect(),
             fields: Box::new(move |fields| {
                 notice::worth_reading(fields, &policy.trust.senders, &policy.wordings)
             }),
@@ -97,26 +103,40 @@ impl Tools {
         }
     }
 
-    /// Connects and logs in.
-    pub(super) async fn enter(&self, mailbox: &config::Mailbox) -> Result<Session, InboxError> {
-        let (mut session, _permit) = self.doors.connect(mailbox).await?;
-        self.log_in(&mut session, mailbox).await?;
-        Ok(session)
+    /// Connects and logs in. Nobody is called before it is known with what to
+    /// log in, and that now is the time.
+    pub(super) async fn enter(
+        &self,
+        mailbox: &config::Mailbox,
+        tell: impl Fn(MailboxState),
+    ) -> Result<Entered, InboxError> {
+        self.doors.gate(&mailbox.name).is_open()?;
+        tell(MailboxState::Connecting);
+        let credential = self.credential(mailbox).await?;
+        let (mut session, _turn) = self.doors.connect(mailbox).await?;
+        tell(MailboxState::Authenticating);
+        let entered = self.doors.log_in(&mut session, mailbox, &credential).await;
+        if let Err(InboxError::Mailbox(MailboxError::TokenRefused { .. })) = &entered {
+            // The next login is made with another access token.
+            self.tokens.forget(&mailbox.name).await;
+        }
+        Ok(Entered {
+            session,
+            _inside: entered?,
+        })
     }
 
-    /// Logs in with what the mailbox logs in with.
-    pub(super) async fn log_in(
+    /// A session that there is, or a new one.
+    pub(super) async fn inside<'a>(
         &self,
-        session: &mut Session,
+        entered: &'a mut Option<Entered>,
         mailbox: &config::Mailbox,
-    ) -> Result<(), InboxError> {
-        let credential = self.credential(mailbox).await?;
-        let ended = self.doors.log_in(session, mailbox, &credential).await;
-        if ended.is_err() {
-            // The next login is made with another access token.
-            self.tokens.forget(&mailbox.name, false).await;
-        }
-        ended
+    ) -> Result<&'a mut Session, InboxError> {
+        let entered = match entered.take() {
+            Some(there) => entered.insert(there),
+            None => entered.insert(self.enter(mailbox, |_| {}).await?),
+        };
+        Ok(&mut entered.session)
     }
 
     /// What a mailbox logs in with.
@@ -133,9 +153,14 @@ impl Tools {
                     .ok_or_else(|| InboxError::NoPassword(mailbox.name.clone()))
             }
             Auth::Oauth2(oauth2) => {
-                let roots = self.doors.roots();
-                let token = self.tokens.access(mailbox, oauth2, &self.worker, roots);
-                token.await.map(Credential::Bearer)
+                let token = self.tokens.access(mailbox, oauth2, self).await;
+                if let Err(InboxError::Oauth(error)) = &token
+                    && error.class() != oauth::Class::Transient
+                {
+                    // The provider is not to be hammered either.
+                    self.doors.gate(&mailbox.name).refuse();
+                }
+                token.map(Credential::Bearer)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The daemon: the one place that knows all rooms.
 //!
-//! [`run`] is the story from start to stop. One task a folder watches
+//! [`run`] is the story from start to stop. One task a connection watches
 //! (`inbox`), the worker alone changes anything (`worker`), the control API
 //! answers commands (`control`), and the board says what everybody is doing
 //! (`board`). Commands that find no daemon open a [`Worker`] themselves.
@@ -10,8 +10,10 @@ mod check;
 mod clock;
 mod control;
 mod doors;
+mod error;
 mod gate;
 mod inbox;
+mod lessons;
 mod looking;
 mod notify;
 mod resync;
@@ -25,16 +27,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ConfigError};
 use crate::judge::Policy;
-use crate::mailbox::{Class, MailboxError};
 use crate::notice::{Wording, Wordings};
-use crate::oauth::{self, OauthError};
-use crate::sender::{self, KeysError};
+
+use crate::sender;
 use inbox::Line;
 use looking::Tools;
 use resync::Resync;
@@ -42,6 +42,8 @@ use resync::Resync;
 pub use board::Board;
 pub use check::Doctor;
 pub use control::ControlError;
+pub use error::{DaemonError, InboxError};
+pub use gate::Held;
 pub use secrets::{SecretError, secret_of};
 pub use sign_in::{SignIn, SignInError};
 pub use state::StateError;
@@ -49,152 +51,6 @@ pub use worker::{Content, Handle, Outcome, Report, SecretName, Worker};
 
 /// How long the tasks may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// The daemon does not start, or has to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// Vault or journal cannot be used.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The configuration cannot be meant.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The resolver does not start.
-    #[error("the resolver cannot be set up")]
-    Keys(#[from] KeysError),
-    /// The control socket cannot be made.
-    #[error("the control socket cannot be made")]
-    Control(#[from] ControlError),
-    /// The worker's thread does not start.
-    #[error("the worker's thread does not start")]
-    Thread(#[source] std::io::Error),
-    /// Nothing is configured to be watched.
-    #[error("no [[mailbox]] is configured")]
-    NoMailbox,
-    /// The worker ended while it was needed.
-    #[error("the worker has stopped")]
-    WorkerGone,
-    /// Some mailboxes could not be looked through.
-    #[error("{failed} of {of} folders could not be looked through")]
-    Incomplete {
-        /// So many.
-        failed: usize,
-        /// Of so many.
-        of: usize,
-        /// The mailbox of the first.
-        mailbox: String,
-        /// The first failure.
-        source: Box<InboxError>,
-    },
-    /// The senders of some mails could not be judged.
-    #[error("the senders of {0} mails cannot be judged now")]
-    Undecided(usize),
-}
-
-/// Why a folder is not watched.
-#[derive(Debug, thiserror::Error)]
-pub enum InboxError {
-    /// The mailbox failed.
-    #[error(transparent)]
-    Mailbox(#[from] MailboxError),
-    /// The vault or the journal failed.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// There is no password to log in with.
-    #[error("the password of mailbox {0} is not set")]
-    NoPassword(String),
-    /// Nobody has signed in for it.
-    #[error("nobody has signed in for mailbox {0}")]
-    NotSignedIn(String),
-    /// The secret of the OAuth 2 client is not set.
-    #[error("the client secret of mailbox {0} is not set")]
-    NoClientSecret(String),
-    /// Without a refresh token one would have to sign in every hour.
-    #[error("the provider gave mailbox {0} no refresh token")]
-    NoRefreshToken(String),
-    /// There is no access token.
-    #[error("there is no access token for the mailbox")]
-    Oauth(#[from] OauthError),
-    /// It is too soon for another login.
-    #[error("{}", held_back(*.refused))]
-    HeldBack {
-        /// For so long.
-        wait: Duration,
-        /// Because the last one was refused; else because there were too many.
-        refused: bool,
-    },
-    /// The task panicked.
-    #[error("the task that watches it went wrong")]
-    Panicked,
-}
-
-impl InboxError {
-    fn class(&self) -> Class {
-        match self {
-            Self::Mailbox(error) => error.class(),
-            Self::Oauth(error) => match error.class() {
-                oauth::Class::Transient => Class::Transient,
-                oauth::Class::SignIn | oauth::Class::Person => Class::Person,
-            },
-            Self::NoPassword(_)
-            | Self::NotSignedIn(_)
-            | Self::NoClientSecret(_)
-            | Self::NoRefreshToken(_)
-            | Self::Panicked
-            | Self::State(StateError::Secret(_)) => Class::Person,
-            Self::HeldBack { .. } => Class::Login,
-            Self::State(_) => Class::Transient,
-        }
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Mailbox(error) => error.code(),
-            Self::Oauth(error) => error.code(),
-            Self::NotSignedIn(_) | Self::NoRefreshToken(_) => "oauth-sign-in",
-            Self::NoPassword(_) | Self::NoClientSecret(_) | Self::State(StateError::Secret(_)) => {
-                "mailbox-password-missing"
-            }
-            Self::HeldBack { refused: true, .. } => "mailbox-login-refused",
-            Self::HeldBack { refused: false, .. } => "mailbox-login-limit",
-            Self::State(_) => "storage-failed",
-            Self::Panicked => "internal",
-        }
-    }
-
-    /// What a person can do about it.
-    pub fn hint(&self, mailbox: &str) -> String {
-        match self {
-            Self::Mailbox(error) => error.hint().replace("NAME", mailbox),
-            Self::NoPassword(name) => format!("run `tokenwatch secret set mailbox/{name}`"),
-            Self::Oauth(error) => error.hint().replace("NAME", mailbox),
-            Self::NotSignedIn(name) => format!("run `tokenwatch login {name}`"),
-            Self::NoClientSecret(name) => format!("run `tokenwatch secret set client/{name}`"),
-            Self::NoRefreshToken(_) => {
-                "add the scope that the provider asks for it, `offline_access` most often, to `scopes`"
-                    .to_owned()
-            }
-            Self::HeldBack { refused: true, .. } => {
-                format!(
-                    "set the right password with `tokenwatch secret set mailbox/{mailbox}`: then it is tried at once"
-                )
-            }
-            Self::HeldBack { refused: false, .. } => {
-                "see the server's log: it lets us in and hangs up, again and again".to_owned()
-            }
-            Self::State(error) => error.hint(),
-            Self::Panicked => "this is a fault of tokenwatch: please report it".to_owned(),
-        }
-    }
-}
-
-fn held_back(refused: bool) -> &'static str {
-    if refused {
-        "the login was refused before, and it is too soon to try it again"
-    } else {
-        "there were too many logins in a short time, and the next one waits"
-    }
-}
 
 /// How mails are judged, as the rooms want it. The words of token mails are
 /// checked where they are used, so an error of theirs comes from here.
@@ -241,9 +97,8 @@ pub async fn run(
     let (worker, tools, board, worker_ended) = open(&config)?;
     let control = control::Listener::bind_first(sockets, &config.state_dir).await?;
 
-    let tasks = TaskTracker::new();
+    let tasks = tools.tasks.clone();
     let stop = stop.child_token();
-    let mut wakes = Wakes::default();
     let (sleeper, slept) = watch::channel(0);
     tasks.spawn(
         stop.clone()
@@ -257,7 +112,6 @@ pub async fn run(
                 folders,
                 tools: tools.clone(),
                 board: Arc::clone(&board),
-                secret_changed: wakes.add(&mailbox.name),
                 slept: slept.clone(),
                 stop: stop.clone(),
             };
@@ -271,8 +125,6 @@ pub async fn run(
         board: Arc::clone(&board),
         resync: Resync::new(Arc::clone(&config), tools.clone()),
         tools,
-        wakes,
-        tasks: tasks.clone(),
         stop: stop.clone(),
     }));
     tasks.spawn(notify::keep_informed(board, worker.clone(), stop.clone()));
@@ -317,43 +169,31 @@ pub async fn run(
 pub async fn once(config: Config) -> Result<(), DaemonError> {
     let config = Arc::new(config);
     let (worker, tools, board, worker_ended) = open(&config)?;
-    let (mut failed, mut of, mut undecided) = (Vec::new(), 0_usize, 0_usize);
+    let (mut failed, mut of, mut undecided) = (0_usize, 0_usize, 0_usize);
+    let mut first = None;
     for mailbox in &config.mailboxes {
-        for folder in &mailbox.folders {
-            of = of.saturating_add(1);
-            let line = Line {
-                mailbox: Arc::new(mailbox.clone()),
-                folders: vec![folder.clone()],
-                tools: tools.clone(),
-                board: Arc::clone(&board),
-                secret_changed: Arc::default(),
-                slept: watch::channel(0).1,
-                stop: CancellationToken::new(),
-            };
-            match line.once().await {
-                Ok(open) => undecided = undecided.saturating_add(open),
-                Err(error) => {
-                    let (chain, hint) = (crate::chain(&error), error.hint(&mailbox.name));
-                    tracing::error!(
-                        event = "mailbox.lost",
-                        mailbox = mailbox.name,
-                        folder,
-                        error = chain,
-                        hint,
-                        "a folder could not be looked through"
-                    );
-                    failed.push((mailbox.name.clone(), error));
-                }
-            }
-        }
+        let line = Line {
+            mailbox: Arc::new(mailbox.clone()),
+            folders: mailbox.folders.clone(),
+            tools: tools.clone(),
+            board: Arc::clone(&board),
+            slept: watch::channel(0).1,
+            stop: CancellationToken::new(),
+        };
+        let once = line.once().await;
+        of = of.saturating_add(mailbox.folders.len());
+        failed = failed.saturating_add(once.failed);
+        undecided = undecided.saturating_add(once.undecided);
+        first = first.or_else(|| once.first.map(|error| (mailbox.name.clone(), error)));
     }
+    tools.tasks.close();
+    tools.tasks.wait().await;
     drop((worker, tools));
     // The sender is the worker's own thread: it answers, or is gone.
     worker_ended.await.unwrap_or_default();
-    let count = failed.len();
-    match failed.into_iter().next() {
+    match first {
         Some((mailbox, first)) => Err(DaemonError::Incomplete {
-            failed: count,
+            failed,
             of,
             mailbox,
             source: Box::new(first),
@@ -383,28 +223,4 @@ fn open(config: &Arc<Config>) -> Result<Opened, DaemonError> {
     let (worker, ended) = worker::start(worker).map_err(DaemonError::Thread)?;
     let tools = Tools::new(config, worker.clone())?;
     Ok((worker, tools, board, ended))
-}
-
-/// Who waits for a secret, and is to be woken when it is set.
-#[derive(Clone, Default)]
-struct Wakes(Arc<Vec<(String, Arc<Notify>)>>);
-
-impl Wakes {
-    /// One more line of this mailbox.
-    fn add(&mut self, mailbox: &str) -> Arc<Notify> {
-        let wake = Arc::new(Notify::new());
-        Arc::make_mut(&mut self.0).push((mailbox.to_owned(), Arc::clone(&wake)));
-        wake
-    }
-
-    /// A secret was set or removed.
-    fn wake(&self, name: &SecretName) {
-        if let Some(changed) = name.mailbox() {
-            for (mailbox, waiting) in self.0.iter() {
-                if mailbox == changed {
-                    waiting.notify_one();
-                }
-            }
-        }
-    }
 }

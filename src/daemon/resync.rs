@@ -14,11 +14,13 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::InboxError;
+use super::doors::Entered;
+use super::lessons::Lessons;
 use super::looking::{Looked, Target, Tools};
 use crate::api::{OutcomeLine, ResyncEvent, ResyncRequest, ResyncSummary};
 use crate::config::{self, Config, Since};
 use crate::journal::Kind;
-use crate::mailbox::{Access, Look, MailboxError, Scope};
+use crate::mailbox::Access;
 
 /// Runs resyncs.
 #[derive(Clone)]
@@ -39,12 +41,27 @@ struct Run {
 
 type Listeners = Arc<StdMutex<Vec<mpsc::Sender<ResyncEvent>>>>;
 
+/// A run is to be found for as long as this is there.
+struct Listed<'a>(&'a StdMutex<Vec<Run>>, &'a Listeners);
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        lock(self.0).retain(|run| !Arc::ptr_eq(&run.listeners, self.1));
+    }
+}
+
 fn lock<T>(shared: &StdMutex<T>) -> std::sync::MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How many resyncs may run or wait.
 const QUEUE: usize = 4;
+
+/// How many may listen to one.
+const MAX_LISTENERS: usize = 16;
+
+/// How often a look through a folder is begun anew.
+const MAX_LESSONS: usize = 40;
 
 /// How long somebody who listens may take to read a line. Then it goes on
 /// without them.
@@ -85,7 +102,12 @@ impl Resync {
         };
         let mut runs = lock(&self.runs);
         if let Some(run) = runs.iter().find(|run| run.request == request) {
-            lock(&run.listeners).push(events);
+            let mut listeners = lock(&run.listeners);
+            if listeners.len() >= MAX_LISTENERS {
+                return Err(ResyncError::Busy);
+            }
+            listeners.push(events);
+            drop(listeners);
             tracing::info!(
                 event = "resync.joined",
                 "a resync that was asked for is going on already"
@@ -138,15 +160,13 @@ impl Resync {
 
     /// Does it. Who listens may go; the run goes on.
     pub(super) async fn run(self, plan: Plan) {
+        let listed = Listed(&self.runs, &plan.listeners);
         let _one_at_a_time = self.running.lock().await;
-        let folders: Vec<_> = plan
-            .mailboxes
-            .iter()
-            .flat_map(|mailbox| mailbox.folders.iter().map(move |folder| (mailbox, folder)))
-            .collect();
+        let folders = plan.mailboxes.iter().map(|mailbox| mailbox.folders.len());
+        let folders = folders.sum();
         tracing::info!(
             event = "resync.started",
-            folders = folders.len(),
+            folders,
             dry_run = plan.dry_run,
             "looking through the mailboxes again"
         );
@@ -154,33 +174,20 @@ impl Resync {
             listeners: Arc::clone(&plan.listeners),
             summary: ResyncSummary::default(),
         };
-        teller
-            .tell(ResyncEvent::Started {
-                folders: folders.len(),
-            })
-            .await;
-        for (mailbox, folder) in folders {
-            let looking = AssertUnwindSafe(self.folder(&plan, mailbox, folder, &mut teller));
-            let looked = looking.catch_unwind().await;
-            if let Err(error) = looked.unwrap_or(Err(InboxError::Panicked)) {
-                teller.summary.failed = teller.summary.failed.saturating_add(1);
-                let (error, hint) = (crate::chain(&error), error.hint(&mailbox.name));
-                tracing::warn!(
-                    event = "resync.failed",
-                    mailbox = mailbox.name,
-                    folder,
-                    error,
-                    hint,
-                    "a folder could not be looked through"
-                );
-                teller
-                    .tell(ResyncEvent::Failed {
-                        mailbox: mailbox.name.clone(),
-                        folder: folder.clone(),
-                        error,
-                        hint,
-                    })
-                    .await;
+        teller.tell(ResyncEvent::Started { folders }).await;
+        for mailbox in &plan.mailboxes {
+            // One connection a mailbox, whatever it has of folders.
+            let mut entered = None;
+            for folder in &mailbox.folders {
+                let looking = self.folder(&plan, mailbox, folder, &mut entered, &mut teller);
+                let looked = AssertUnwindSafe(looking).catch_unwind().await;
+                if let Err(error) = looked.unwrap_or(Err(InboxError::Panicked)) {
+                    entered = None;
+                    teller.failed(mailbox, folder, &error).await;
+                }
+            }
+            if let Some(entered) = entered {
+                entered.session.log_out().await;
             }
         }
         let summary = teller.summary;
@@ -197,24 +204,32 @@ impl Resync {
             "the resync is done"
         );
         // Who comes now wants another one.
-        lock(&self.runs).retain(|run| !Arc::ptr_eq(&run.listeners, &plan.listeners));
+        drop(listed);
         teller.tell(ResyncEvent::Finished(summary)).await;
     }
 
-    /// Looks through a folder; where its SEARCH fails, once more without.
+    /// Looks through a folder, and begins anew where its server fails at some
+    /// of it.
     async fn folder(
         &self,
         plan: &Plan,
         mailbox: &config::Mailbox,
         folder: &str,
+        entered: &mut Option<Entered>,
         teller: &mut Teller,
     ) -> Result<(), InboxError> {
-        match self.look(plan, mailbox, folder, true, teller).await {
-            Err(InboxError::Mailbox(MailboxError::Search(_))) => {
-                self.look(plan, mailbox, folder, false, teller).await
+        let mut lessons = Lessons::new(Duration::ZERO);
+        for _ in 0..MAX_LESSONS {
+            match self
+                .look(plan, mailbox, folder, &lessons, entered, teller)
+                .await
+            {
+                Err(error) if lessons.learn(&error) => *entered = None,
+                looked => return looked,
             }
-            looked => looked,
         }
+        self.look(plan, mailbox, folder, &lessons, entered, teller)
+            .await
     }
 
     async fn look(
@@ -222,17 +237,13 @@ impl Resync {
         plan: &Plan,
         mailbox: &config::Mailbox,
         folder: &str,
-        narrow: bool,
+        lessons: &Lessons,
+        entered: &mut Option<Entered>,
         teller: &mut Teller,
     ) -> Result<(), InboxError> {
-        let mut session = self.tools.enter(mailbox).await?;
+        let session = self.tools.inside(entered, mailbox).await?;
         let opened = session.open(folder, Access::Read).await?;
         let since = plan.since.as_ref().unwrap_or(&mailbox.since);
-        let scope = Scope {
-            first: 1,
-            since: since.first_day(Timestamp::now()),
-            narrow,
-        };
         let wanted = self.tools.wanted(mailbox);
         let target = Target {
             mailbox,
@@ -241,10 +252,11 @@ impl Resync {
             moves_cursor: false,
             dry_run: plan.dry_run,
         };
-        let mut look = Look::through(opened, scope).tolerant();
+        let since = since.first_day(Timestamp::now());
+        let mut look = lessons.look_through(opened, 1, since).tolerant();
         while let Some(looked) = self
             .tools
-            .step(&mut look, &mut session, &wanted, &target)
+            .step(&mut look, session, &wanted, &target)
             .await?
         {
             if let Looked::Mail { uid, outcome } = looked {
@@ -271,7 +283,6 @@ impl Resync {
             });
         }
         teller.summary.looked_at = teller.summary.looked_at.saturating_add(look.progress().0);
-        session.log_out().await;
         Ok(())
     }
 }
@@ -301,6 +312,26 @@ impl Teller {
                 lock(&self.listeners).retain(|other| !other.same_channel(&listener));
             }
         }
+    }
+
+    async fn failed(&mut self, mailbox: &config::Mailbox, folder: &str, error: &InboxError) {
+        self.summary.failed = self.summary.failed.saturating_add(1);
+        let (error, hint) = (crate::chain(error), error.hint(&mailbox.name));
+        tracing::warn!(
+            event = "resync.failed",
+            mailbox = mailbox.name,
+            folder,
+            error,
+            hint,
+            "a folder could not be looked through"
+        );
+        self.tell(ResyncEvent::Failed {
+            mailbox: mailbox.name.clone(),
+            folder: folder.to_owned(),
+            error,
+            hint,
+        })
+        .await;
     }
 
     /// Says what may be missed.

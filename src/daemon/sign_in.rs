@@ -1,22 +1,19 @@
 //! `tokenwatch login`: a person signs in for a mailbox, and the refresh token
 //! that comes of it goes into the vault.
-
-use std::sync::Arc;
+//!
+//! In two steps, since a person takes his time: what is needed of the vault is
+//! read first, and only then somebody is asked. Where no daemon runs, the vault
+//! is free meanwhile.
 
 use tokio::sync::mpsc;
 
 use super::looking::Tools;
-use super::worker::{self, SecretName, Worker};
+use super::worker::{self, Worker};
 use super::{DaemonError, InboxError, tokens};
-use crate::api::{ErrorBody, SignInEvent};
+use crate::api::SignInEvent;
 use crate::config::{Auth, Config, Grant, Mailbox, Oauth2};
-use crate::oauth;
-
-/// Has a person sign in.
-pub struct SignIn {
-    config: Arc<Config>,
-    tools: Tools,
-}
+use crate::oauth::{self, Client, Http};
+use crate::secret::Secret;
 
 /// A sign-in that cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -29,20 +26,17 @@ pub enum SignInError {
     NotOauth(String),
 }
 
+/// A sign-in that can begin.
+pub struct SignIn {
+    mailbox: String,
+    client: Client,
+    http: Http,
+    grant: Grant,
+    redirect_port: Option<u16>,
+}
+
 impl SignIn {
-    pub(super) fn new(config: Arc<Config>, tools: Tools) -> Self {
-        Self { config, tools }
-    }
-
-    /// For when no daemon runs.
-    pub fn alone(config: Arc<Config>, worker: Worker) -> Result<Self, DaemonError> {
-        // Who ends the worker is this process.
-        let (handle, _end) = worker::start(worker).map_err(DaemonError::Thread)?;
-        let tools = Tools::new(&config, handle)?;
-        Ok(Self::new(config, tools))
-    }
-
-    /// Checks what is asked for, before anybody is told anything.
+    /// Checks what is asked for.
     pub fn find<'a>(
         config: &'a Config,
         mailbox: &str,
@@ -56,51 +50,51 @@ impl SignIn {
         }
     }
 
-    /// Does it, unless who asked goes away. What the person has to do, and how
-    /// it ended, goes to `events`; `true` where a token was stored.
-    pub async fn run(
-        self,
-        mailbox: &str,
-        in_browser: bool,
-        events: mpsc::Sender<SignInEvent>,
-    ) -> bool {
-        let Ok((mailbox, oauth2)) = Self::find(&self.config, mailbox) else {
-            return false;
-        };
-        let signing_in = self.sign_in(mailbox, oauth2, in_browser, &events);
-        let ended = tokio::select! {
-            ended = signing_in => ended,
-            () = events.closed() => return false,
-        };
-        let signed_in = ended.is_ok();
-        let event = match ended {
-            Ok(()) => SignInEvent::Done,
-            Err(error) => SignInEvent::Failed(ErrorBody {
-                error: error.to_string(),
-                causes: crate::causes(&error).collect(),
-                hint: Some(error.hint(&mailbox.name)),
-                exit_code: exit_code(&error),
-            }),
-        };
-        // Who asked may have gone.
-        events.send(event).await.unwrap_or_default();
-        signed_in
-    }
-
-    async fn sign_in(
-        &self,
+    /// Reads what is needed for it.
+    pub(super) async fn prepare(
         mailbox: &Mailbox,
         oauth2: &Oauth2,
+        tools: &Tools,
+    ) -> Result<Self, InboxError> {
+        let client = tokens::client(mailbox, oauth2, &tools.worker).await?;
+        let http = tokens::http(mailbox, &client, tools.doors.roots()).await?;
+        Ok(Self {
+            mailbox: mailbox.name.clone(),
+            client,
+            http,
+            grant: oauth2.grant,
+            redirect_port: oauth2.redirect_port,
+        })
+    }
+
+    /// Reads what is needed for it, where no daemon runs. The vault is let go.
+    pub async fn prepare_alone(
+        config: &Config,
+        worker: Worker,
+        mailbox: &Mailbox,
+        oauth2: &Oauth2,
+    ) -> Result<Self, DaemonError> {
+        let (handle, ended) = worker::start(worker).map_err(DaemonError::Thread)?;
+        let tools = Tools::new(config, handle)?;
+        let prepared = Self::prepare(mailbox, oauth2, &tools).await;
+        drop(tools);
+        // The sender is the worker's own thread: it answers, or is gone.
+        ended.await.unwrap_or_default();
+        prepared.map_err(|error| DaemonError::sign_in(&mailbox.name, error))
+    }
+
+    /// Has a person sign in: the refresh token that comes of it. What the person
+    /// has to do goes to `events`. Where nobody has to sign in, it is seen that
+    /// the provider lets the application in.
+    pub async fn run(
+        &self,
         in_browser: bool,
         events: &mpsc::Sender<SignInEvent>,
-    ) -> Result<(), InboxError> {
-        let worker = &self.tools.worker;
-        let client = tokens::client(mailbox, oauth2, worker).await?;
-        let http = tokens::http(mailbox, &client, self.tools.doors.roots()).await?;
-        if oauth2.grant == Grant::ClientCredentials {
-            // There is nobody to sign in; but that it works is worth knowing.
-            client.client_credentials(&http).await?;
-            return Ok(());
+    ) -> Result<Option<Secret>, InboxError> {
+        let client = &self.client;
+        if self.grant == Grant::ClientCredentials {
+            client.client_credentials(&self.http).await?;
+            return Ok(None);
         }
         let tell = |event: SignInEvent| events.try_send(event).unwrap_or_default();
         let tokens = if client.endpoints.device.is_some() && !in_browser {
@@ -112,7 +106,7 @@ impl SignIn {
                     seconds: prompt.expires_in.as_secs(),
                 });
             };
-            client.sign_in_by_device(&http, told).await?
+            client.sign_in_by_device(&self.http, told).await?
         } else {
             let told = |prompt: oauth::BrowserPrompt| {
                 tell(SignInEvent::Browser {
@@ -122,35 +116,10 @@ impl SignIn {
                 });
             };
             client
-                .sign_in_by_browser(&http, oauth2.redirect_port, told)
+                .sign_in_by_browser(&self.http, self.redirect_port, told)
                 .await?
         };
-        let refresh = tokens
-            .refresh
-            .ok_or_else(|| InboxError::NoRefreshToken(mailbox.name.clone()))?;
-        let name = SecretName::Oauth(mailbox.name.clone());
-        worker
-            .run(move |worker| worker.set_secret(&name, &refresh))
-            .await?;
-        self.tools.tokens.forget(&mailbox.name, true).await;
-        Ok(())
-    }
-}
-
-/// The exit code of a command that fails for it, as the contract has them.
-fn exit_code(error: &InboxError) -> u8 {
-    match error {
-        InboxError::Oauth(error) => match error.class() {
-            oauth::Class::Transient => 69,
-            oauth::Class::SignIn => 77,
-            oauth::Class::Person => 78,
-        },
-        InboxError::NoClientSecret(_) | InboxError::NoRefreshToken(_) => 78,
-        InboxError::Mailbox(_)
-        | InboxError::State(_)
-        | InboxError::NoPassword(_)
-        | InboxError::NotSignedIn(_)
-        | InboxError::HeldBack { .. }
-        | InboxError::Panicked => 1,
+        let missing = || InboxError::NoRefreshToken(self.mailbox.clone());
+        tokens.refresh.ok_or_else(missing).map(Some)
     }
 }

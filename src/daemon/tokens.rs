@@ -7,6 +7,7 @@
 //! memory is let go only then.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use super::InboxError;
 use super::doors::proxy;
+use super::looking::Tools;
 use super::worker::{Handle, SecretName};
 use crate::config::{self, Config, Grant, Oauth2, Provider};
 use crate::mailbox::Roots;
@@ -53,8 +55,25 @@ impl Tokens {
         }
     }
 
-    /// A token to log in with.
+    /// A token to log in with. Once it is asked for it is seen through, whoever
+    /// goes away meanwhile: the provider may have let the old refresh token die.
     pub(super) async fn access(
+        self: &Arc<Self>,
+        mailbox: &config::Mailbox,
+        oauth2: &Oauth2,
+        tools: &Tools,
+    ) -> Result<Secret, InboxError> {
+        let (tokens, mailbox, oauth2) = (Arc::clone(self), mailbox.clone(), oauth2.clone());
+        let (worker, roots) = (tools.worker.clone(), tools.doors.roots().clone());
+        let obtaining = async move { tokens.obtain(&mailbox, &oauth2, &worker, &roots).await };
+        tools
+            .tasks
+            .spawn(obtaining)
+            .await
+            .unwrap_or(Err(InboxError::Panicked))
+    }
+
+    async fn obtain(
         &self,
         mailbox: &config::Mailbox,
         oauth2: &Oauth2,
@@ -101,15 +120,27 @@ impl Tokens {
         Ok(tokens.access)
     }
 
-    /// The server refused the token, or somebody has signed in anew.
-    pub(super) async fn forget(&self, mailbox: &str, signed_in_anew: bool) {
+    /// The server refused the access token.
+    pub(super) async fn forget(&self, mailbox: &str) {
         if let Some(slot) = self.slots.get(mailbox) {
-            let mut slot = slot.lock().await;
-            slot.access = None;
-            if signed_in_anew {
-                slot.unsaved = None;
-            }
+            slot.lock().await.access = None;
         }
+    }
+
+    /// Does what changes a secret of a mailbox's login, between two renewals and
+    /// not within one: what is known of the old one is forgotten with it.
+    pub(super) async fn change<T, E>(
+        &self,
+        mailbox: &str,
+        change: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let Some(slot) = self.slots.get(mailbox) else {
+            return change.await;
+        };
+        let mut slot = slot.lock().await;
+        let changed = change.await?;
+        *slot = Slot::default();
+        Ok(changed)
     }
 }
 

@@ -47,6 +47,17 @@ pub struct Cursor {
     pub mod_seq: Option<u64>,
 }
 
+/// What was done with a mail in the mailbox, after its outcome was durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Nothing yet.
+    Waits,
+    /// It is in the other folder, and still in this one.
+    Copied,
+    /// All of it.
+    Done,
+}
+
 /// What became of a mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -160,7 +171,8 @@ impl Journal {
             change.execute_batch(
                 "ALTER TABLE cursor ADD COLUMN mod_seq INTEGER;
                  ALTER TABLE outcome ADD COLUMN after TEXT;
-                 CREATE INDEX outcome_after ON outcome (after) WHERE after = 'waits';",
+                 CREATE INDEX outcome_after ON outcome (after)
+                   WHERE after IN ('waits', 'copied');",
             )?;
         }
         // Written every time: a journal that cannot be written is found out here.
@@ -226,25 +238,44 @@ impl Journal {
         Ok(())
     }
 
-    /// The UIDs of a folder with which something is still to be done.
+    /// The UIDs of a folder with which something is still to be done, and how
+    /// far that is.
     pub fn waiting_for_after(
         &self,
         mailbox: &str,
         folder: &str,
         uid_validity: u32,
-    ) -> Result<Vec<u32>, JournalError> {
-        let sql = "SELECT uid FROM outcome WHERE after = 'waits'
+    ) -> Result<Vec<(u32, After)>, JournalError> {
+        let sql = "SELECT uid, after = 'copied' FROM outcome WHERE after IN ('waits', 'copied')
             AND mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 ORDER BY uid";
         let mut query = self.db.prepare_cached(sql)?;
-        let rows = query.query_map(params![mailbox, folder, uid_validity], |row| row.get(0))?;
+        let rows = query.query_map(params![mailbox, folder, uid_validity], |row| {
+            let after = if row.get(1)? {
+                After::Copied
+            } else {
+                After::Waits
+            };
+            Ok((row.get(0)?, after))
+        })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// It was done.
-    pub fn did_after(&self, place: &Place) -> Result<(), JournalError> {
-        let sql = "UPDATE outcome SET after = 'done'
+    /// So far it is done.
+    pub fn after(&self, place: &Place, after: After) -> Result<(), JournalError> {
+        let word = match after {
+            After::Waits => "waits",
+            After::Copied => "copied",
+            After::Done => "done",
+        };
+        let sql = "UPDATE outcome SET after = ?5
             WHERE mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 AND uid = ?4";
-        let key = params![place.mailbox, place.folder, place.uid_validity, place.uid];
+        let key = params![
+            place.mailbox,
+            place.folder,
+            place.uid_validity,
+            place.uid,
+            word
+        ];
         self.db.prepare_cached(sql)?.execute(key)?;
         Ok(())
     }

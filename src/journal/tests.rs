@@ -190,18 +190,21 @@ fn what_is_to_be_done_afterwards_waits_until_it_was_done_and_comes_once() {
     drop(first);
     let journal = journal(folder.path());
     let waiting = || journal.waiting_for_after("ops", "INBOX", 7).unwrap();
-    assert_eq!(waiting(), [2, 3]);
-    journal.did_after(&record(2, Kind::Updated).place).unwrap();
+    assert_eq!(waiting(), [(2, After::Waits), (3, After::Waits)]);
+    let second = record(2, Kind::Updated).place;
+    journal.after(&second, After::Copied).unwrap();
+    assert_eq!(waiting(), [(2, After::Copied), (3, After::Waits)]);
+    journal.after(&second, After::Done).unwrap();
     // Looked at again, it stays done.
     journal
         .record(&record(2, Kind::Duplicate), None, now)
         .unwrap();
-    assert_eq!(waiting(), [3]);
+    assert_eq!(waiting(), [(3, After::Waits)]);
     // A person has let a held one in.
     journal
         .record(&record(1, Kind::Updated), None, now)
         .unwrap();
-    assert_eq!(waiting(), [1, 3]);
+    assert_eq!(waiting(), [(1, After::Waits), (3, After::Waits)]);
 }
 
 #[test]

@@ -76,6 +76,12 @@ pub enum MailboxError {
         /// The response code (RFC 5530).
         code: Option<String>,
     },
+    /// The server refused the access token.
+    #[error("the server refused the access token{}", code.as_ref().map(|c| format!(" [{c}]")).unwrap_or_default())]
+    TokenRefused {
+        /// The response code (RFC 5530).
+        code: Option<String>,
+    },
     /// The server hung up instead of answering the login.
     #[error("the server hung up during the login")]
     LoginDropped,
@@ -133,6 +139,15 @@ pub enum MailboxError {
         /// What it said.
         source: Box<Self>,
     },
+    /// The answer about so many mails cannot be used, and one of them is to
+    /// blame for it.
+    #[error("the server's answer about {mails} mails cannot be used")]
+    Garbled {
+        /// How many there are.
+        mails: usize,
+        /// What is wrong with it.
+        source: Box<Self>,
+    },
     /// SEARCH failed in a way that may not be the connection's fault.
     #[error("the server fails at SEARCH")]
     Search(#[source] Box<Self>),
@@ -177,6 +192,22 @@ impl MailboxError {
     /// What a person can do about it.
     pub fn hint(&self) -> &'static str {
         self.meaning().2
+    }
+
+    /// Whether the answer cannot be used, and the connection is lost for it: the
+    /// next one would give the same.
+    pub fn is_garbage(&self) -> bool {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "all others leave the connection as it is, or say nothing of the answer"
+        )]
+        match self {
+            Self::Excess(_) | Self::Unparsable(_) => true,
+            Self::Stumbled { source, .. } | Self::Garbled { source, .. } | Self::Search(source) => {
+                source.is_garbage()
+            }
+            _ => false,
+        }
     }
 
     fn meaning(&self) -> (Class, &'static str, &'static str) {
@@ -234,7 +265,7 @@ impl MailboxError {
             Self::NoPasswordLogin => (
                 Class::Person,
                 REFUSED,
-                "this provider wants another way to log in",
+                "this provider wants another way to log in: `auth = \"oauth2\"`",
             ),
             Self::NoBearerLogin => (
                 Class::Person,
@@ -246,7 +277,12 @@ impl MailboxError {
                 "mailbox-after-failed",
                 "use `after = \"mark-seen\"` or `flag:KEYWORD`: this server has neither MOVE nor UIDPLUS",
             ),
-            Self::Search(source) => source.meaning(),
+            Self::TokenRefused { .. } => (
+                Class::Login,
+                REFUSED,
+                "see that `user` is the mailbox of who has signed in, and that IMAP is allowed for it; then `tokenwatch login NAME`",
+            ),
+            Self::Search(source) | Self::Garbled { source, .. } => source.meaning(),
             Self::Unsendable => (Class::Person, REFUSED, "set a password without line ends"),
             Self::NoFolder(_) => (
                 Class::Person,
@@ -258,8 +294,8 @@ impl MailboxError {
                 "mailbox-mail-unfetchable",
                 "look at that mail with a mail program; after ten minutes it is passed over, and asked for again later",
             ),
-            Self::LoginDropped => (Class::Login, LOST, PASSES),
-            Self::LoginUnavailable(_)
+            Self::LoginDropped
+            | Self::LoginUnavailable(_)
             | Self::Refused { .. }
             | Self::Bye(_)
             | Self::Lost(_)

@@ -22,6 +22,10 @@ pub enum Credential {
 }
 
 impl Credential {
+    fn is_token(&self) -> bool {
+        matches!(self, Self::Bearer(_))
+    }
+
     /// The password or the token.
     pub fn secret(&self) -> &Secret {
         match self {
@@ -50,6 +54,9 @@ impl Session {
             // Some servers refuse by hanging up, and trying again at once
             // would be hammering.
             Err(MailboxError::Bye(_) | MailboxError::Lost(_)) => Err(MailboxError::LoginDropped),
+            Err(MailboxError::LoginRefused { code }) if credential.is_token() => {
+                Err(MailboxError::TokenRefused { code })
+            }
             other => other,
         }?;
         if self.capabilities.is_empty() {
@@ -145,10 +152,9 @@ impl Session {
 const DOING: &str = "the login";
 
 fn concluded(answer: Answer) -> Result<(), MailboxError> {
-    match answer {
-        Answer::Ok => Ok(()),
-        Answer::Refused(words) => Err(login_error(&words)),
-    }
+    answer
+        .refusal()
+        .map_or(Ok(()), |words| Err(login_error(&words)))
 }
 
 /// A name within a GS2 header (RFC 5801, section 4).

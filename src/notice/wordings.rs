@@ -111,6 +111,14 @@ impl Wordings {
         })
     }
 
+    /// What a server can search subjects for: one of these is in each, but for
+    /// what stands around them. In lower case.
+    pub fn subjects(&self) -> impl Iterator<Item = &str> {
+        let known = |subject: &&String| !subject.contains(super::SUBJECT_SEARCH);
+        let added = self.subjects.iter().filter(known).map(String::as_str);
+        std::iter::once(super::SUBJECT_SEARCH).chain(added)
+    }
+
     /// Whether this is the subject of a token mail, whatever stands around it.
     pub(super) fn announce(&self, subject: &str) -> bool {
         let subject = subject.to_lowercase();

@@ -1,6 +1,5 @@
 //! One folder of a line: opened, caught up, looked at.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,29 +8,34 @@ use tokio::time::Instant;
 use super::{InboxError, Line};
 use crate::api::MailboxState;
 use crate::config::After;
+use crate::daemon::doors::Entered;
+use crate::daemon::lessons::Lessons;
 use crate::daemon::looking::{Looked, Target};
-use crate::journal::{Cursor, Kind, Place};
-use crate::mailbox::{Access, Backoff, Folder, Look, MailboxError, Scope, Session};
+use crate::journal::{self, Cursor, Kind, Place};
+use crate::mailbox::{Access, Backoff, Folder, Look, MailboxError, Session};
 
 /// How long a mail that the server does not hand out may keep the others from
 /// being seen. Then it is passed over, remembered, and asked for again later.
-const STUMBLING: Duration = Duration::from_secs(600);
+pub(super) const STUMBLING: Duration = Duration::from_secs(600);
+
+/// For so long a connection is asked for a folder that it does not have. Then
+/// another one is: some servers forget who is logged in.
+const MISSING: Duration = Duration::from_secs(600);
 
 /// A folder, and what is remembered of it between connections.
 pub(super) struct Watched {
     pub(super) name: String,
     /// When mails whose sender could not be judged are looked at again.
     pub(super) due: Option<Instant>,
+    pub(super) lessons: Lessons,
     retry: Backoff,
     position: Option<Position>,
-    /// Mails over which the server fails, each since when.
-    stumbled: BTreeMap<u32, Instant>,
-    /// How long such a mail keeps the others waiting.
-    patience: Duration,
-    /// The server's SEARCH has not failed.
-    narrow: bool,
-    /// The server said that there is no such folder.
-    is_missing: bool,
+    /// Since when this connection has no such folder.
+    missing: Option<Instant>,
+    /// It was told of.
+    told: bool,
+    /// `after` failed on this connection, and waits for the next.
+    after_failed: bool,
 }
 
 /// Where in the folder the task is.
@@ -39,19 +43,21 @@ struct Position {
     uid_validity: u32,
     next_uid: u32,
     exists: u32,
+    mod_seq: Option<u64>,
 }
 
 impl Watched {
-    pub(super) fn new(name: &str) -> Self {
+    /// Mails over which the server fails keep the others waiting for that long.
+    pub(super) fn new(name: &str, patience: Duration) -> Self {
         Self {
             name: name.to_owned(),
             due: None,
+            lessons: Lessons::new(patience),
             retry: Backoff::new(Duration::from_secs(30), Duration::from_secs(300)),
             position: None,
-            stumbled: BTreeMap::new(),
-            patience: STUMBLING,
-            narrow: true,
-            is_missing: false,
+            missing: None,
+            told: false,
+            after_failed: false,
         }
     }
 
@@ -63,20 +69,13 @@ impl Watched {
     pub(super) fn forget_session(&mut self) {
         self.position = None;
         self.due = None;
+        self.missing = None;
+        self.after_failed = false;
     }
 
-    /// Waits for no mail that the server does not hand out.
-    pub(super) fn pass_over_stumbling(&mut self) {
-        self.patience = Duration::ZERO;
-    }
-
-    /// The mails that are not asked for, because the server fails over them.
-    fn skip(&self) -> Vec<u32> {
-        self.stumbled
-            .iter()
-            .filter(|(_, since)| since.elapsed() >= self.patience)
-            .map(|(uid, _)| *uid)
-            .collect()
+    fn close(&mut self) {
+        self.position = None;
+        self.due = None;
     }
 
     /// Whether nothing can have come since the folder was last looked at.
@@ -89,24 +88,13 @@ impl Watched {
             same
         })
     }
-
-    /// What a failure says of the folder, and not only of the connection.
-    fn learn<T>(&mut self, looked: Result<T, InboxError>) -> Result<T, InboxError> {
-        match &looked {
-            Err(InboxError::Mailbox(MailboxError::Stumbled { uid, .. })) => {
-                self.stumbled.entry(*uid).or_insert_with(Instant::now);
-            }
-            Err(InboxError::Mailbox(MailboxError::Search(_))) => self.narrow = false,
-            _ => {}
-        }
-        looked
-    }
 }
 
 impl Line {
     /// Opens a folder, again or for the first time, and looks at what came
-    /// while nobody watched. A folder that is not there is told of, and keeps
-    /// nobody from the others.
+    /// while nobody watched. What is wrong with this folder alone, it is not
+    /// there or the server fails over a mail of it, is told of, and keeps nobody
+    /// from the others.
     pub(super) async fn reopen(
         &self,
         session: &mut Session,
@@ -115,29 +103,25 @@ impl Line {
         let folder = match session.open(&watched.name, self.access()).await {
             Ok(folder) => folder,
             Err(error @ MailboxError::NoFolder(_)) => {
-                self.board.alive(&self.place(&watched.name));
-                let error = error.into();
-                // It is said once, and stands on the board as long as it is so.
-                if !watched.is_missing {
-                    self.log(&error, self.mailbox.poll, 0);
+                let since = *watched.missing.get_or_insert_with(Instant::now);
+                // It was there a moment ago, or has been gone for long: another
+                // connection knows better.
+                if watched.is_open() || since.elapsed() >= MISSING {
+                    return Err(error.into());
                 }
-                self.show(&watched.name, &error, self.mailbox.poll, 0);
-                watched.position = None;
-                watched.is_missing = true;
+                self.complain(watched, &error.into());
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        watched.is_missing = false;
-        let place = self.place(&watched.name);
-        self.board.alive(&place);
+        watched.missing = None;
         let looked = if watched.is_where_it_was(folder) {
             Ok(())
         } else {
             self.catch_up(session, watched, folder).await
         };
-        watched.learn(looked)?;
-        self.look_again(session, watched).await
+        self.keep_mod_seq(watched, folder).await?;
+        self.conclude(session, watched, looked).await
     }
 
     /// Looks at what was announced in the folder that is open.
@@ -147,27 +131,59 @@ impl Line {
         watched: &mut Watched,
     ) -> Result<(), InboxError> {
         let first = watched.position.as_ref().map_or(1, |p| p.next_uid);
-        let look = Look::at_news(first).skipping(watched.skip());
+        let look = watched.lessons.look_at_news(first);
         let looked = self.go_through(look, session, watched, true).await;
-        watched.learn(looked)?;
         if let Some(position) = &mut watched.position {
             position.exists = session.exists();
         }
-        self.look_again(session, watched).await
+        self.conclude(session, watched, looked).await
+    }
+
+    /// Takes a failure in, and looks at what is due where there was none.
+    async fn conclude(
+        &self,
+        session: &mut Session,
+        watched: &mut Watched,
+        looked: Result<(), InboxError>,
+    ) -> Result<(), InboxError> {
+        let Err(error) = looked else {
+            watched.told = false;
+            return self.look_again(session, watched).await;
+        };
+        watched.lessons.learn(&error);
+        if let InboxError::Mailbox(stumbled @ MailboxError::Stumbled { .. }) = &error
+            && !stumbled.is_garbage()
+        {
+            self.complain(watched, &error);
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    /// Tells that a folder is not watched, once, and closes it: it is opened
+    /// again in the next round.
+    fn complain(&self, watched: &mut Watched, error: &InboxError) {
+        if !std::mem::replace(&mut watched.told, true) {
+            self.log(error, self.mailbox.poll, 0);
+        }
+        self.show(&watched.name, error, self.mailbox.poll, 0);
+        watched.close();
     }
 
     /// A look from the cursor on, and at what is undecided: how much stays so.
-    pub(super) async fn look_once(&self, watched: &mut Watched) -> Result<usize, InboxError> {
+    pub(super) async fn look_once(
+        &self,
+        entered: &mut Option<Entered>,
+        watched: &mut Watched,
+    ) -> Result<usize, InboxError> {
         watched.forget_session();
-        let mut session = self.connect().await?;
+        let session = self.tools.inside(entered, &self.mailbox).await?;
         let folder = session.open(&watched.name, self.access()).await?;
-        let looked = self.catch_up(&mut session, watched, folder).await;
-        watched.learn(looked)?;
+        self.catch_up(session, watched, folder).await?;
         let open = self.undecided(watched).await?;
-        self.go_through(Look::again_at(open), &mut session, watched, false)
-            .await?;
-        self.afterwards(&mut session, watched).await?;
-        session.log_out().await;
+        let again = watched.lessons.look_again_at(open);
+        self.go_through(again, session, watched, false).await?;
+        self.afterwards(session, watched).await?;
         Ok(self.undecided(watched).await?.len())
     }
 
@@ -192,37 +208,26 @@ impl Line {
             self.board
                 .state(&self.place(&watched.name), MailboxState::CatchingUp);
         }
+        let folder = self.believed(session, watched, folder).await?;
         let known = self.known(watched, folder).await?;
-        let scope = Scope {
-            first: known.map_or(1, |cursor| cursor.next_uid),
-            since: match known {
-                Some(_) => None,
-                None => self.mailbox.since.first_day(Timestamp::now()),
-            },
-            narrow: watched.narrow,
+        let first = known.map_or(1, |cursor| cursor.next_uid);
+        let since = match known {
+            Some(_) => None,
+            None => self.mailbox.since.first_day(Timestamp::now()),
         };
         watched.position = Some(Position {
             uid_validity: folder.uid_validity,
-            next_uid: scope.first,
+            next_uid: first,
             exists: folder.exists,
+            mod_seq: known.and_then(|cursor| cursor.mod_seq),
         });
-        let look = Look::through(folder, scope).skipping(watched.skip());
+        let look = watched.lessons.look_through(folder, first, since);
         self.go_through(look, session, watched, true).await?;
         // A server may say a smaller UIDNEXT than it has mails.
         let next_uid = watched.position.as_ref().map_or(1, |p| p.next_uid);
-        let news = Look::at_news(next_uid).skipping(watched.skip());
+        let news = watched.lessons.look_at_news(next_uid);
         self.go_through(news, session, watched, true).await?;
-        if let Some(mod_seq) = folder.mod_seq
-            && known.and_then(|cursor| cursor.mod_seq) != Some(mod_seq)
-        {
-            let (name, folder_name) = self.place(&watched.name);
-            let uid_validity = folder.uid_validity;
-            self.tools
-                .worker
-                .run(move |worker| worker.caught_up(&name, &folder_name, uid_validity, mod_seq))
-                .await?;
-        }
-        self.board.alive(&self.place(&watched.name));
+        watched.lessons.passed();
         if is_first {
             tracing::info!(
                 event = "mailbox.watching",
@@ -235,8 +240,63 @@ impl Line {
         Ok(())
     }
 
+    /// Everything has been looked at as it was at this modification sequence.
+    async fn keep_mod_seq(&self, watched: &mut Watched, folder: Folder) -> Result<(), InboxError> {
+        let Some(position) = &mut watched.position else {
+            return Ok(());
+        };
+        if let Some(mod_seq) = folder.mod_seq
+            && position.mod_seq != Some(mod_seq)
+        {
+            let (name, folder_name) = self.place(&watched.name);
+            let uid_validity = folder.uid_validity;
+            self.tools
+                .worker
+                .run(move |worker| worker.caught_up(&name, &folder_name, uid_validity, mod_seq))
+                .await?;
+            position.mod_seq = Some(mod_seq);
+        }
+        Ok(())
+    }
+
+    /// What the server says of the folder, but for a UIDNEXT that is not above
+    /// the mails that there are.
+    async fn believed(
+        &self,
+        session: &mut Session,
+        watched: &Watched,
+        folder: Folder,
+    ) -> Result<Folder, InboxError> {
+        let cursor = self.cursor(watched).await?;
+        let goes_back = cursor.is_some_and(|cursor| {
+            cursor.uid_validity == folder.uid_validity
+                && folder.uid_next.is_some_and(|next| next < cursor.next_uid)
+        });
+        if !goes_back || folder.exists == 0 {
+            return Ok(folder);
+        }
+        let last = session.last_uid().await?;
+        let uid_next = folder
+            .uid_next
+            .filter(|next| last.is_none_or(|last| last < *next));
+        Ok(Folder { uid_next, ..folder })
+    }
+
+    async fn cursor(&self, watched: &Watched) -> Result<Option<Cursor>, InboxError> {
+        let (name, folder) = self.place(&watched.name);
+        let cursor = self
+            .tools
+            .worker
+            .run(move |worker| worker.cursor(&name, &folder));
+        Ok(cursor.await?)
+    }
+
     /// The cursor, if it still means this folder.
-    async fn known(&self, watched: &Watched, folder: Folder) -> Result<Option<Cursor>, InboxError> {
+    async fn known(
+        &self,
+        watched: &mut Watched,
+        folder: Folder,
+    ) -> Result<Option<Cursor>, InboxError> {
         let place = self.place(&watched.name);
         let (name, folder_name) = place.clone();
         let cursor = self
@@ -266,6 +326,7 @@ impl Line {
                 now = uid_validity,
                 "the server has numbered its mails anew; they are looked through again"
             );
+            watched.lessons.forget_mails();
             return Ok(None);
         }
         if let Some(uid_next) = folder.uid_next
@@ -291,6 +352,7 @@ impl Line {
                 now,
                 "the server has gone back in time; the folder is looked through again"
             );
+            self.forget_from(place, uid_validity, 1).await?;
             return Ok(None);
         }
         Ok(Some(cursor))
@@ -333,7 +395,7 @@ impl Line {
             .step(&mut look, session, &wanted, &target)
             .await?
         {
-            self.board.alive(&place);
+            self.alive(session.heard());
             match looked {
                 Looked::Mail { outcome, .. } => {
                     if outcome.kind != Kind::Undecided {
@@ -358,8 +420,8 @@ impl Line {
         let is_due = watched.due.is_some_and(|due| due <= Instant::now());
         if is_due {
             let open = self.undecided(watched).await?;
-            self.go_through(Look::again_at(open), session, watched, false)
-                .await?;
+            let again = watched.lessons.look_again_at(open);
+            self.go_through(again, session, watched, false).await?;
         }
         if is_due || watched.due.is_none() {
             if self.undecided(watched).await?.is_empty() {
@@ -373,12 +435,17 @@ impl Line {
         self.afterwards(session, watched).await
     }
 
-    /// Does with the mails that are settled what `after` says.
-    async fn afterwards(&self, session: &mut Session, watched: &Watched) -> Result<(), InboxError> {
+    /// Does with the mails that are settled what `after` says. What the server
+    /// refuses is tried again over the next connection.
+    async fn afterwards(
+        &self,
+        session: &mut Session,
+        watched: &mut Watched,
+    ) -> Result<(), InboxError> {
         let Some(position) = &watched.position else {
             return Ok(());
         };
-        if self.mailbox.after == After::Nothing {
+        if self.mailbox.after == After::Nothing || watched.after_failed {
             return Ok(());
         }
         let (name, folder) = self.place(&watched.name);
@@ -388,27 +455,8 @@ impl Line {
             .worker
             .run(move |worker| worker.waiting_for_after(&name, &folder, uid_validity))
             .await?;
-        for uid in waiting {
-            let done = match &self.mailbox.after {
-                After::Nothing => Ok(()),
-                After::Flag(flag) => session.flag(uid, flag).await,
-                After::Move(to) => session.move_to(uid, to).await,
-            };
-            match done {
-                Ok(()) => {}
-                Err(error @ (MailboxError::Refused { .. } | MailboxError::NoMove)) => {
-                    tracing::error!(
-                        event = "mailbox.after-failed",
-                        uid,
-                        error = crate::chain(&error),
-                        hint = "see `after` of the mailbox, and that the folder is there",
-                        "what is to be done with a mail afterwards cannot be done"
-                    );
-                    // It is tried again with the next connection.
-                    return Ok(());
-                }
-                Err(error) => return Err(error.into()),
-            }
+        let mut failure = None;
+        for (uid, so_far) in waiting {
             let (mailbox, folder) = self.place(&watched.name);
             let place = Place {
                 mailbox,
@@ -416,12 +464,59 @@ impl Line {
                 uid_validity,
                 uid,
             };
-            self.tools
-                .worker
-                .run(move |worker| worker.did_after(&place))
-                .await?;
+            match self.after_one(session, place, so_far).await {
+                Ok(()) => {}
+                Err(InboxError::Mailbox(
+                    error @ (MailboxError::Refused { .. } | MailboxError::NoMove),
+                )) => {
+                    tracing::error!(
+                        event = "mailbox.after-failed",
+                        uid,
+                        error = crate::chain(&error),
+                        hint = error.hint(),
+                        "what is to be done with a mail afterwards cannot be done"
+                    );
+                    failure.get_or_insert(crate::chain(&error));
+                }
+                Err(error) => return Err(error),
+            }
         }
+        watched.after_failed = failure.is_some();
+        self.board.after(&self.place(&watched.name), failure);
         Ok(())
+    }
+
+    async fn after_one(
+        &self,
+        session: &mut Session,
+        place: Place,
+        so_far: journal::After,
+    ) -> Result<(), InboxError> {
+        let uid = place.uid;
+        match &self.mailbox.after {
+            After::Nothing => return Ok(()),
+            After::Flag(flag) => session.flag(uid, flag).await?,
+            After::Move(to) if session.can_move() && so_far == journal::After::Waits => {
+                session.move_to(uid, to).await?;
+            }
+            After::Move(to) => {
+                if so_far == journal::After::Waits {
+                    session.copy_to(uid, to).await?;
+                    self.keep_after(place.clone(), journal::After::Copied)
+                        .await?;
+                }
+                session.remove(uid).await?;
+            }
+        }
+        self.keep_after(place, journal::After::Done).await
+    }
+
+    async fn keep_after(&self, place: Place, after: journal::After) -> Result<(), InboxError> {
+        let kept = self
+            .tools
+            .worker
+            .run(move |worker| worker.after(&place, after));
+        Ok(kept.await?)
     }
 
     async fn undecided(&self, watched: &Watched) -> Result<Vec<u32>, InboxError> {

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -24,13 +23,15 @@ use tracing::Instrument;
 use super::InboxError;
 use super::board::{self, Board, Failure};
 use super::clock::Slept;
+use super::gate::{AFTER_A_REFUSAL, AFTER_MANY, Held};
 use super::looking::Tools;
 use crate::config;
 use crate::mailbox::{Backoff, Class, MailboxError};
-use folder::Watched;
+use folder::{STUMBLING, Watched};
 
-/// How many mails a single run passes over because the server fails over them.
-const MAX_STUMBLES: usize = 16;
+/// How often a run over a folder is begun anew because its server fails at some
+/// of it. Each time something is learnt.
+const MAX_LESSONS: usize = 40;
 
 /// A connection that held for so long was a good one.
 const STABLE: Duration = Duration::from_secs(120);
@@ -45,10 +46,19 @@ pub(super) struct Line {
     pub(super) folders: Vec<String>,
     pub(super) tools: Tools,
     pub(super) board: Arc<Board>,
-    /// Something changed that may let a failed login succeed.
-    pub(super) secret_changed: Arc<Notify>,
     pub(super) slept: Slept,
     pub(super) stop: CancellationToken,
+}
+
+/// What came of a single run over a mailbox.
+#[derive(Default)]
+pub(super) struct Once {
+    /// Mails whose sender could not be judged.
+    pub(super) undecided: usize,
+    /// Folders that could not be looked through.
+    pub(super) failed: usize,
+    /// The first failure.
+    pub(super) first: Option<InboxError>,
 }
 
 /// Which folders share a line: one each, as far as the connections go, and the
@@ -85,66 +95,112 @@ impl Line {
         stop.run_until_cancelled_owned(self.come_back()).await;
     }
 
-    /// Looks through the one folder of the line once: how many mails stay
-    /// undecided.
-    pub(super) async fn once(&self) -> Result<usize, InboxError> {
-        let Some(mut watched) = self.folders.first().map(|name| Watched::new(name)) else {
-            return Ok(0);
-        };
-        let span = self.span(&watched.name);
-        for _ in 0..MAX_STUMBLES {
-            watched.pass_over_stumbling();
-            let looked = self.look_once(&mut watched).instrument(span.clone()).await;
-            match looked {
-                Err(InboxError::Mailbox(
-                    MailboxError::Stumbled { .. } | MailboxError::Search(_),
-                )) => {}
-                ended => return ended,
+    /// Looks through the folders of the line once, over one connection.
+    pub(super) async fn once(&self) -> Once {
+        let mut once = Once::default();
+        let mut entered = None;
+        for (number, name) in self.folders.iter().enumerate() {
+            let mut watched = Watched::new(name, Duration::ZERO);
+            let span = self.span(name);
+            for lesson in 0..=MAX_LESSONS {
+                let looked = self
+                    .look_once(&mut entered, &mut watched)
+                    .instrument(span.clone())
+                    .await;
+                let error = match looked {
+                    Ok(undecided) => {
+                        once.undecided = once.undecided.saturating_add(undecided);
+                        break;
+                    }
+                    Err(error) => error,
+                };
+                let is_in = entered.is_some();
+                if watched.lessons.learn(&error) && lesson < MAX_LESSONS {
+                    entered = None;
+                    continue;
+                }
+                if !matches!(&error, InboxError::Mailbox(MailboxError::NoFolder(_))) {
+                    entered = None;
+                }
+                tracing::error!(
+                    parent: &span,
+                    event = "mailbox.lost",
+                    error = crate::chain(&error),
+                    hint = error.hint(&self.mailbox.name),
+                    "a folder could not be looked through"
+                );
+                once.failed = once.failed.saturating_add(1);
+                once.first.get_or_insert(error);
+                if !is_in {
+                    // Who does not get in for one folder does not for the others.
+                    let others = self.folders.len().saturating_sub(number).saturating_sub(1);
+                    once.failed = once.failed.saturating_add(others);
+                    return once;
+                }
+                break;
             }
         }
-        self.look_once(&mut watched).instrument(span).await
+        if let Some(entered) = entered {
+            entered.session.log_out().await;
+        }
+        once
     }
 
     async fn come_back(&self) {
         let mut network = Backoff::new(Duration::from_secs(2), Duration::from_secs(80));
-        let mut folders: Vec<Watched> = self.folders.iter().map(|f| Watched::new(f)).collect();
+        // For a login that is refused while others are in.
+        let mut login = Backoff::new(AFTER_A_REFUSAL, AFTER_MANY);
+        let mut alone_refused = 0_u32;
+        let gate = self.tools.doors.gate(&self.mailbox.name);
+        let mut openings = gate.openings();
+        let mut folders: Vec<Watched> = self
+            .folders
+            .iter()
+            .map(|folder| Watched::new(folder, STUMBLING))
+            .collect();
         loop {
             let mut watching = None;
+            openings.mark_unchanged();
             let session = AssertUnwindSafe(self.session(&mut folders, &mut watching));
             let error = match session.catch_unwind().await {
                 Ok(Err(error)) => error,
                 Ok(Ok(never)) => match never {},
                 Err(_) => InboxError::Panicked,
             };
+            if watching.is_some() {
+                alone_refused = 0;
+            }
             if watching.is_some_and(|since: Instant| since.elapsed() >= STABLE) {
                 network.reset();
+                login.reset();
             }
-            let (held_back, refusals) = self.tools.doors.gate(&self.mailbox).held_back().await;
-            let delay = held_back.unwrap_or_else(|| network.next(fastrand::f64()));
+            let (held_back, refusals) = gate.held_back();
+            let delay = match (&error, held_back) {
+                (InboxError::OneTooMany(_), _) => {
+                    alone_refused = alone_refused.saturating_add(1);
+                    login.next(fastrand::f64())
+                }
+                (_, Some(wait)) => wait,
+                (_, None) => network.next(fastrand::f64()),
+            };
+            let refusals = refusals.max(alone_refused);
             for folder in &folders {
                 let _in_span = self.span(&folder.name).entered();
                 self.log(&error, delay, refusals);
                 self.show(&folder.name, &error, delay, refusals);
             }
-            if self.rest(delay, refusals > 0).await {
+            let mut slept = self.slept.clone();
+            slept.mark_unchanged();
+            let changed = tokio::select! {
+                () = tokio::time::sleep(delay) => false,
+                Ok(()) = openings.changed() => true,
+                () = self.another_secret(), if refusals > 0 => true,
+                Ok(()) = slept.changed() => true,
+            };
+            if changed {
                 network.reset();
+                login.reset();
             }
-        }
-    }
-
-    /// Waits until it may be tried again; `true` where something has changed
-    /// meanwhile that makes it worth more than before.
-    async fn rest(&self, delay: Duration, refused: bool) -> bool {
-        let mut slept = self.slept.clone();
-        slept.mark_unchanged();
-        tokio::select! {
-            () = tokio::time::sleep(delay) => false,
-            () = self.secret_changed.notified() => {
-                self.tools.doors.gate(&self.mailbox).open().await;
-                true
-            }
-            () = self.another_secret(), if refused => true,
-            Ok(()) = slept.changed() => true,
         }
     }
 
@@ -157,9 +213,8 @@ impl Line {
                 && !self
                     .tools
                     .doors
-                    .gate(&self.mailbox)
+                    .gate(&self.mailbox.name)
                     .has_refused(&secret)
-                    .await
             {
                 return;
             }
@@ -207,7 +262,13 @@ impl Line {
 /// Whether nobody needs to act yet. Some servers refuse a good password now and
 /// then, so that is told of at the second refusal.
 fn passes(error: &InboxError, refusals: u32) -> bool {
-    if matches!(error, InboxError::HeldBack { refused: false, .. }) {
+    if matches!(
+        error,
+        InboxError::HeldBack {
+            why: Held::TooMany,
+            ..
+        }
+    ) {
         return false;
     }
     match error.class() {

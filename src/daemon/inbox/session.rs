@@ -4,26 +4,25 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::folder::Watched;
 use super::{InboxError, Line};
 use crate::api::MailboxState;
-use crate::mailbox::{MailboxError, Session, Wake};
+use crate::mailbox::{Session, Wake};
+
+/// However lively a server is, after so many times `idle-renew` the folder is
+/// opened again, and never later than servers hang up on a silent client
+/// (RFC 2177).
+const LIVELY: u32 = 3;
+const LONGEST: Duration = Duration::from_secs(25 * 60);
+
+/// Between two rounds through several folders: no server makes us run.
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(1);
 
 impl Line {
-    /// Connects and logs in.
-    pub(super) async fn connect(&self) -> Result<Session, InboxError> {
-        self.all(MailboxState::Connecting);
-        let (mut session, _permit) = self.tools.doors.connect(&self.mailbox).await?;
-        self.alive();
-        self.all(MailboxState::Authenticating);
-        self.tools.log_in(&mut session, &self.mailbox).await?;
-        self.alive();
-        Ok(session)
-    }
-
     /// One connection's life. It ends with an error, for a server that hangs
     /// up is none to be content with.
     pub(super) async fn session(
@@ -34,7 +33,12 @@ impl Line {
         for folder in folders.iter_mut() {
             folder.forget_session();
         }
-        let mut session = self.connect().await?;
+        let mut entered = self
+            .tools
+            .enter(&self.mailbox, |state| self.all(state))
+            .await?;
+        let session = &mut entered.session;
+        self.alive(session.heard());
         let shares = folders.len() > 1;
         if shares && session.can_notify() {
             session.notify(&self.folders).await?;
@@ -52,18 +56,11 @@ impl Line {
         let mut idles = session.can_idle();
         let mut wake = Wake::Renew;
         loop {
-            self.round(&mut session, folders, wake).await?;
-            watching.get_or_insert_with(Instant::now);
+            let begun = Instant::now();
             let pushes = idles && (!shares || session.is_notified());
-            for folder in folders.iter().filter(|folder| folder.is_open()) {
-                let state = if pushes {
-                    MailboxState::Watching
-                } else {
-                    MailboxState::Polling
-                };
-                self.board.state(&self.place(&folder.name), state);
-            }
-            wake = self.wait(&mut session, folders, pushes).await?;
+            self.round(session, folders, wake, pushes).await?;
+            watching.get_or_insert_with(Instant::now);
+            wake = self.wait(session, folders, pushes).await?;
             if wake == Wake::Refused {
                 tracing::warn!(
                     event = "mailbox.idle-refused",
@@ -71,6 +68,9 @@ impl Line {
                     "the server refuses IDLE; it is polled"
                 );
                 idles = false;
+            }
+            if shares {
+                tokio::time::sleep(BETWEEN_ROUNDS.saturating_sub(begun.elapsed())).await;
             }
         }
     }
@@ -84,10 +84,10 @@ impl Line {
         session: &mut Session,
         folders: &mut [Watched],
         wake: Wake,
+        pushes: bool,
     ) -> Result<(), InboxError> {
         session.begin_round();
         let is_alone = folders.len() == 1;
-        let mut stumbled = None;
         for folder in folders {
             let span = self.span(&folder.name);
             let looking = async {
@@ -97,15 +97,18 @@ impl Line {
                     self.reopen(session, folder).await
                 }
             };
-            match looking.instrument(span).await {
-                // What one mail does to its folder, the others need not wait for.
-                Err(error @ InboxError::Mailbox(MailboxError::Stumbled { .. })) => {
-                    stumbled = Some(error);
-                }
-                looked => looked?,
+            looking.instrument(span).await?;
+            self.alive(session.heard());
+            if folder.is_open() {
+                let state = if pushes {
+                    MailboxState::Watching
+                } else {
+                    MailboxState::Polling
+                };
+                self.board.state(&self.place(&folder.name), state);
             }
         }
-        stumbled.map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// Waits for news, for the time to look again, or until a mail is due.
@@ -116,15 +119,18 @@ impl Line {
         pushes: bool,
     ) -> Result<Wake, InboxError> {
         let now = Instant::now();
-        let dues = folders.iter().filter_map(|folder| folder.due);
-        let until_due = dues
+        let open = folders.iter().filter(|folder| folder.is_open());
+        let until_due = open
+            .clone()
+            .filter_map(|folder| folder.due)
             .min()
             .map_or(Duration::MAX, |due| due.saturating_duration_since(now));
-        let all_open = folders.iter().all(Watched::is_open);
+        let is_alone = folders.len() == 1 && open.clone().count() == 1;
+        let any_open = open.count() > 0;
         // NOTIFY is a hurry-up: some servers do not tell of every mail, and of
         // no folder that comes or goes.
-        let until_look = if pushes && folders.len() == 1 && all_open {
-            self.mailbox.idle_renew
+        let until_look = if pushes && is_alone {
+            self.mailbox.idle_renew.saturating_mul(LIVELY).min(LONGEST)
         } else {
             self.mailbox.poll
         };
@@ -137,9 +143,10 @@ impl Line {
                 std::future::pending::<()>().await;
             }
         };
-        if pushes && folders.iter().any(Watched::is_open) {
-            let wake = session.idle(longest, woken, || self.alive()).await?;
-            return Ok(wake);
+        if pushes && any_open {
+            let alive = || self.alive(Timestamp::now());
+            let renew = self.mailbox.idle_renew;
+            return Ok(session.idle(renew, longest, woken, alive).await?);
         }
         tokio::select! {
             () = tokio::time::sleep(longest) => {}
@@ -154,9 +161,11 @@ impl Line {
         }
     }
 
-    fn alive(&self) {
+    /// What proves that one folder's server is alive proves it for all of the
+    /// line.
+    pub(super) fn alive(&self, heard: Timestamp) {
         for folder in &self.folders {
-            self.board.alive(&self.place(folder));
+            self.board.alive(&self.place(folder), heard);
         }
     }
 }

@@ -24,7 +24,7 @@ use super::board::Board;
 use super::state::{self, StateError};
 use crate::api::AccountStatus;
 use crate::config::{After, Config, SecretSource};
-use crate::journal::{Cursor, Journal, Kind, Place, Record};
+use crate::journal::{self, Cursor, Journal, Kind, Place, Record};
 use crate::judge::{Finding, Judgement};
 use crate::notice::{NotANotice, Notice};
 use crate::rotation::{Event, Source};
@@ -391,16 +391,16 @@ impl Worker {
         mailbox: &str,
         folder: &str,
         uid_validity: u32,
-    ) -> Result<Vec<u32>, StateError> {
+    ) -> Result<Vec<(u32, journal::After)>, StateError> {
         let waiting = self
             .journal
             .waiting_for_after(mailbox, folder, uid_validity);
         Ok(waiting?)
     }
 
-    /// `after` was done with a mail.
-    pub fn did_after(&mut self, place: &Place) -> Result<(), StateError> {
-        Ok(self.journal.did_after(place)?)
+    /// So far `after` was done with a mail.
+    pub fn after(&mut self, place: &Place, after: journal::After) -> Result<(), StateError> {
+        Ok(self.journal.after(place, after)?)
     }
 
     /// Forgets the cursor of a folder whose server went back behind it.

@@ -37,8 +37,8 @@ pub type FieldsTest = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
 pub struct Wanted {
     /// Words that `From` holds, one of them.
     pub from: Vec<String>,
-    /// Words that `Subject` holds.
-    pub subject: String,
+    /// Words that `Subject` holds, one of them.
+    pub subjects: Vec<String>,
     /// Decides by the `From` and `Subject` fields.
     pub fields: FieldsTest,
     /// The largest mail that is fetched, in bytes.
@@ -108,9 +108,10 @@ pub struct Look {
     skip: BTreeSet<u32>,
     /// Goes on where the server fails over a mail.
     tolerant: bool,
-    /// How many UIDs the next window has. It shrinks to find the one mail that
-    /// makes the server fail.
+    /// How many UIDs the next window has, and at most. It shrinks to find the
+    /// one mail that makes the server fail.
     window: usize,
+    largest_window: usize,
     looked_at: usize,
     of: usize,
 }
@@ -152,6 +153,15 @@ impl Look {
         self
     }
 
+    /// Asks for no more than so many mails at once, because the answer about
+    /// more could not be used ([`MailboxError::Garbled`]).
+    #[must_use]
+    pub fn by(mut self, mails: usize) -> Self {
+        self.largest_window = mails.clamp(1, WINDOW);
+        self.window = self.largest_window;
+        self
+    }
+
     /// Goes on where the server fails over a mail, and tells of it as
     /// [`Step::Unfetchable`].
     #[must_use]
@@ -187,6 +197,7 @@ impl Look {
             skip: BTreeSet::new(),
             tolerant: false,
             window: WINDOW,
+            largest_window: WINDOW,
             looked_at: 0,
             of: 0,
         }

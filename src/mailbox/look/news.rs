@@ -1,7 +1,7 @@
 //! What is new in a folder that is open, in one round trip.
 
-use super::window::is_of_a_mail;
-use super::{Look, Wanted};
+use super::window::{garbled, is_of_a_mail};
+use super::{Look, WINDOW, Wanted};
 use crate::mailbox::MailboxError;
 use crate::mailbox::session::{Session, Set};
 
@@ -19,6 +19,11 @@ impl Look {
         if exists == 0 {
             return Ok(());
         }
+        let few = usize::try_from(exists.saturating_sub(session.covered()))
+            .is_ok_and(|new| new <= self.largest_window);
+        if !few {
+            return self.list_rest(session, first).await;
+        }
         let mut heads = Vec::new();
         // `first:*` names the last mail even where it is below `first`
         // (RFC 3501, section 6.4.8).
@@ -31,7 +36,8 @@ impl Look {
             .await;
         match asked {
             Err(error) if is_of_a_mail(&error) => return self.list_rest(session, first).await,
-            asked => asked?,
+            Err(error) => return Err(garbled(error, WINDOW)),
+            Ok(()) => {}
         }
         heads.sort_by_key(|head| head.uid);
         heads.dedup_by_key(|head| head.uid);

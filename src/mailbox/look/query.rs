@@ -34,22 +34,26 @@ pub(super) fn keys(
 ) -> String {
     let since = since.map_or_else(String::new, |day| format!("SINCE {} ", imap_day(day)));
     let plain = |word: &str| -> String { word.chars().filter(|c| !"\"\\".contains(*c)).collect() };
-    let subject = plain(&wanted.subject);
-    let senders = wanted.from.iter().map(String::as_str).chain(also);
+    let from = also
+        .into_iter()
+        .chain(wanted.from.iter().map(String::as_str));
+    // Others take a charset and literals; they are found by their senders.
+    let subjects = wanted.subjects.iter().filter(|subject| subject.is_ascii());
     match dialect {
         Dialect::Imap => {
-            let mut keys = format!("SUBJECT \"{subject}\"");
-            for sender in senders {
-                keys = format!("OR FROM \"{}\" {keys}", plain(sender));
-            }
-            format!("{since}{keys}")
+            // The probe stands innermost: who finds it has followed every OR.
+            let keys = from
+                .map(|sender| format!("FROM \"{}\"", plain(sender)))
+                .chain(subjects.map(|subject| format!("SUBJECT \"{}\"", plain(subject))))
+                .reduce(|inner, key| format!("OR {key} {inner}"));
+            format!("{since}{}", keys.unwrap_or_default())
         }
         Dialect::Gmail => {
-            let senders: Vec<String> = senders.map(plain).collect();
-            format!(
-                "{since}X-GM-RAW \"subject:({subject}) OR from:({})\"",
-                senders.join(" OR ")
-            )
+            let terms: Vec<String> = subjects
+                .map(|subject| format!("subject:({})", plain(subject)))
+                .chain(from.map(|sender| format!("from:({})", plain(sender))))
+                .collect();
+            format!("{since}X-GM-RAW \"{}\"", terms.join(" OR "))
         }
     }
 }
@@ -116,18 +120,22 @@ mod tests {
     fn search_keys_are_one_alternative_and_a_day() {
         let wanted = Wanted {
             from: vec!["a@b.c".into(), "d@e.f".into()],
-            subject: "security token".into(),
+            subjects: vec!["security token".into(), "セキュリティ".into()],
             fields: Box::new(|_| true),
             max_size: 0,
         };
         let day = civil::date(2026, 1, 5);
         assert_eq!(
             keys(Dialect::Imap, &wanted, None, Some(day)),
-            "SINCE 5-Jan-2026 OR FROM \"d@e.f\" OR FROM \"a@b.c\" SUBJECT \"security token\""
+            "SINCE 5-Jan-2026 OR SUBJECT \"security token\" OR FROM \"d@e.f\" FROM \"a@b.c\""
+        );
+        assert_eq!(
+            keys(Dialect::Imap, &wanted, Some("x@y.z"), None),
+            "OR SUBJECT \"security token\" OR FROM \"d@e.f\" OR FROM \"a@b.c\" FROM \"x@y.z\""
         );
         assert_eq!(
             keys(Dialect::Gmail, &wanted, Some("x@y.z"), None),
-            "X-GM-RAW \"subject:(security token) OR from:(a@b.c OR d@e.f OR x@y.z)\""
+            "X-GM-RAW \"subject:(security token) OR from:(x@y.z) OR from:(a@b.c) OR from:(d@e.f)\""
         );
     }
 

@@ -66,15 +66,20 @@ impl Look {
         if exists == 0 {
             return Ok(());
         }
-        let last = session.uids(Set::Numbers(&exists.to_string())).await?;
-        let Some(last) = last.last() else {
+        // The first that is new may have a UID from before the cursor: some
+        // servers give numbers out before they show the mail.
+        let new = session.covered().saturating_add(1).min(exists);
+        let uids = session
+            .uids(Set::Numbers(&format!("{new},{exists}")))
+            .await?;
+        let (Some(new), Some(last)) = (uids.first(), uids.last()) else {
             return Err(MailboxError::Lacking {
                 doing: "FETCH",
                 what: "the last mail",
             });
         };
         session.cover(exists);
-        self.list_until(session, first, last.saturating_add(1));
+        self.list_until(session, first.min(*new), last.saturating_add(1));
         Ok(())
     }
 
@@ -145,9 +150,9 @@ impl Look {
                 self.window = size.div_ceil(2);
                 return Ok(());
             }
-            (Err(error), _) => return Err(error),
+            (Err(error), _) => return Err(garbled(error, size)),
         };
-        self.window = WINDOW.min(self.window.saturating_mul(2));
+        self.window = self.largest_window.min(self.window.saturating_mul(2));
         self.listed.drain(..size);
         self.unfetchable
             .extend(window.iter().filter(|uid| self.skip.contains(uid)));
@@ -169,10 +174,11 @@ impl Look {
     /// The server failed over one mail. Unless the look is tolerant that ends
     /// the session, which comes back and tries once more.
     pub(super) fn stumble(&mut self, uid: u32, error: MailboxError) -> Result<(), MailboxError> {
-        if !is_of_a_mail(&error) {
+        let ends_the_session = error.is_garbage();
+        if !is_of_a_mail(&error) && !ends_the_session {
             return Err(error);
         }
-        if self.tolerant {
+        if self.tolerant && !ends_the_session {
             self.unfetchable.push_back(uid);
             return Ok(());
         }
@@ -201,6 +207,17 @@ pub(super) fn is_of_a_mail(error: &MailboxError) -> bool {
         error,
         MailboxError::Refused { .. } | MailboxError::Lacking { .. }
     )
+}
+
+/// What an answer about so many mails says of them.
+pub(super) fn garbled(error: MailboxError, mails: usize) -> MailboxError {
+    if !error.is_garbage() {
+        return error;
+    }
+    MailboxError::Garbled {
+        mails,
+        source: Box::new(error),
+    }
 }
 
 /// The heads of these mails, and those of them that are gone.

@@ -12,20 +12,30 @@ impl Session {
         self.command("STORE", &line, |_| {}).await
     }
 
-    /// Moves a mail into another folder. Where the server has no MOVE
-    /// (RFC 6851) it is copied, and then this one mail is expunged, which takes
-    /// UIDPLUS (RFC 4315): without it other mails would go, too.
+    /// Whether the server moves a mail in one step (RFC 6851).
+    pub fn can_move(&self) -> bool {
+        self.can("MOVE")
+    }
+
+    /// Moves a mail into another folder, in one step.
     pub async fn move_to(&mut self, uid: u32, folder: &str) -> Result<(), MailboxError> {
-        let name = folder_name(folder)?;
-        if self.can("MOVE") {
-            let line = format!("UID MOVE {uid} {name}");
-            return self.command("MOVE", &line, |_| {}).await;
-        }
+        let line = format!("UID MOVE {uid} {}", folder_name(folder)?);
+        self.command("MOVE", &line, |_| {}).await
+    }
+
+    /// The first half of a move where the server has none. The second must be
+    /// possible, or the mail would be copied for nothing.
+    pub async fn copy_to(&mut self, uid: u32, folder: &str) -> Result<(), MailboxError> {
         if !self.can("UIDPLUS") {
             return Err(MailboxError::NoMove);
         }
-        let line = format!("UID COPY {uid} {name}");
-        self.command("COPY", &line, |_| {}).await?;
+        let line = format!("UID COPY {uid} {}", folder_name(folder)?);
+        self.command("COPY", &line, |_| {}).await
+    }
+
+    /// The second half: this one mail is expunged (RFC 4315). A plain EXPUNGE
+    /// would take other mails, too.
+    pub async fn remove(&mut self, uid: u32) -> Result<(), MailboxError> {
         self.flag(uid, "\\Deleted").await?;
         let line = format!("UID EXPUNGE {uid}");
         self.command("EXPUNGE", &line, |_| {}).await

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_imap::imap_proto::{Response, Status};
 use futures_util::FutureExt;
+use jiff::Timestamp;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -28,8 +29,20 @@ pub(super) enum Heard {
 /// What a tagged answer says.
 pub(in crate::mailbox) enum Answer {
     Ok,
-    /// NO or BAD, and the server's words.
+    /// NO, and the server's words.
     Refused(String),
+    /// BAD, and the server's words: it does not understand, or is out of order.
+    Bad(String),
+}
+
+impl Answer {
+    /// The words of a server that refuses.
+    pub(in crate::mailbox) fn refusal(self) -> Option<String> {
+        match self {
+            Self::Ok => None,
+            Self::Refused(words) | Self::Bad(words) => Some(words),
+        }
+    }
 }
 
 impl Session {
@@ -42,9 +55,9 @@ impl Session {
         each: impl FnMut(&Response<'_>),
     ) -> Result<(), MailboxError> {
         let tag = self.send(doing, line).await?;
-        match self.until_done(doing, &tag, each).await? {
-            Answer::Ok => Ok(()),
-            Answer::Refused(words) => Err(MailboxError::Refused {
+        match self.until_done(doing, &tag, each).await?.refusal() {
+            None => Ok(()),
+            Some(words) => Err(MailboxError::Refused {
                 doing,
                 text: clean(&words),
             }),
@@ -139,9 +152,11 @@ impl Session {
             match self.hear(doing, left, tag, |_| {}).await? {
                 Heard::Untagged => {}
                 Heard::Continue => return Ok(None),
-                Heard::Done(Answer::Refused(words)) => return Ok(Some(words)),
-                // OK without having asked for the rest: out of step.
-                Heard::Done(Answer::Ok) => return Err(MailboxError::Unparsable(doing)),
+                Heard::Done(answer) => {
+                    let out_of_step = MailboxError::Unparsable(doing);
+                    // OK without having asked for the rest.
+                    return answer.refusal().map(Some).ok_or(out_of_step);
+                }
             }
         }
     }
@@ -163,6 +178,7 @@ impl Session {
             .map_err(|_| MailboxError::Unparsable(doing))?
             .map_err(|error| MailboxError::from_stream(doing, error))?
             .ok_or(MailboxError::Lost(doing))?;
+        self.heard = Timestamp::now();
         self.note(response.parsed());
         // Some servers say BYE and leave the line open.
         if let Some(words) = self.bye.take() {
@@ -176,6 +192,7 @@ impl Session {
                 outcome,
             } if done.0 == tag => Ok(Heard::Done(match status {
                 Status::Ok => Answer::Ok,
+                Status::Bad => Answer::Bad(words(outcome)),
                 _ => Answer::Refused(words(outcome)),
             })),
             // An answer to nothing that was asked: the two of us are out of step.

@@ -39,6 +39,8 @@ impl Session {
         };
         let name = folder_name(folder)?;
         // What was selected is no more, whatever becomes of this.
+        // On a line of several folders nobody tells of it again.
+        self.stirred |= self.news && self.notified;
         self.exists = 0;
         self.covered = 0;
         self.news = false;
@@ -52,13 +54,18 @@ impl Session {
             Some(opened) => opened,
             None => match self.select(doing, &format!("{doing} {name}")).await? {
                 Ok(opened) => opened,
-                Err(words) => {
-                    return Err(match response_code(&words) {
-                        Some(code) if is_passing(&code) => MailboxError::Refused {
+                Err(answer) => {
+                    // BAD says nothing of the folder: the server is out of order.
+                    let is_bad = matches!(answer, Answer::Bad(_));
+                    let words = answer.refusal().unwrap_or_default();
+                    let passes = response_code(&words).is_some_and(|code| is_passing(&code));
+                    return Err(if is_bad || passes {
+                        MailboxError::Refused {
                             doing,
                             text: clean(&words),
-                        },
-                        _ => MailboxError::NoFolder(folder.to_owned()),
+                        }
+                    } else {
+                        MailboxError::NoFolder(folder.to_owned())
                     });
                 }
             },
@@ -79,12 +86,12 @@ impl Session {
         })
     }
 
-    /// `Err` are the words of a server that refuses.
+    /// `Err` is the answer of a server that refuses.
     async fn select(
         &mut self,
         doing: &'static str,
         line: &str,
-    ) -> Result<Result<Selected, String>, MailboxError> {
+    ) -> Result<Result<Selected, Answer>, MailboxError> {
         let mut found = Selected::default();
         let tag = self.send(doing, line).await?;
         let answer = self
@@ -101,7 +108,7 @@ impl Session {
             .await?;
         Ok(match answer {
             Answer::Ok => Ok(found),
-            Answer::Refused(words) => Err(words),
+            refused @ (Answer::Refused(_) | Answer::Bad(_)) => Err(refused),
         })
     }
 

@@ -14,10 +14,6 @@ const DONE: Duration = Duration::from_secs(15);
 /// An IDLE that a server ends sooner is none.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// However lively the server is, it may hang up on a client that is silent for
-/// half an hour (RFC 2177).
-const LONGEST: Duration = Duration::from_secs(25 * 60);
-
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
@@ -36,18 +32,13 @@ impl Session {
         self.stirred = false;
     }
 
-    /// Lets a server without IDLE tell its news.
-    pub async fn poll(&mut self) -> Result<(), MailboxError> {
-        self.command("NOOP", "NOOP", |_| {}).await?;
-        self.news = false;
-        Ok(())
-    }
-
-    /// Waits for news (RFC 2177) until the server was silent for `renew`, or
-    /// `interrupt` is ready. `alive` is called whenever it says something.
+    /// Waits for news (RFC 2177) until the server was silent for `renew`, in all
+    /// for `longest`, or until `interrupt` is ready. `alive` is called whenever
+    /// the server says something.
     pub async fn idle(
         &mut self,
         renew: Duration,
+        longest: Duration,
         interrupt: impl Future<Output = ()>,
         alive: impl Fn(),
     ) -> Result<Wake, MailboxError> {
@@ -68,7 +59,7 @@ impl Session {
         while !self.has_news() {
             let patience = renew
                 .saturating_sub(heard.elapsed())
-                .min(LONGEST.saturating_sub(begun.elapsed()));
+                .min(longest.saturating_sub(begun.elapsed()));
             let hearing = tokio::select! {
                 hearing = self.hear(DOING, patience, &tag, |_| {}) => hearing,
                 () = &mut interrupt => break,

@@ -3,7 +3,7 @@
 use async_imap::imap_proto::{AttributeValue, MailboxDatum, Response};
 use jiff::Timestamp;
 
-use super::{Answer, Session};
+use super::Session;
 use crate::mailbox::MailboxError;
 use crate::mailbox::wire::{head, uid_of};
 
@@ -57,16 +57,14 @@ impl Session {
                 }
             })
             .await?;
-        match (answer, found) {
-            (Answer::Refused(_), _) => Ok(None),
-            // OK without any answer is no answer.
-            (Answer::Ok, None) => Ok(None),
-            (Answer::Ok, Some(mut uids)) => {
+        // OK without any answer is no answer.
+        Ok(found
+            .filter(|_| answer.refusal().is_none())
+            .map(|mut uids| {
                 uids.sort_unstable();
                 uids.dedup();
-                Ok(Some(uids))
-            }
-        }
+                uids
+            }))
     }
 
     /// All UIDs of a set, in order.
@@ -84,6 +82,16 @@ impl Session {
         uids.sort_unstable();
         uids.dedup();
         Ok(uids)
+    }
+
+    /// The UID of the last mail of the folder; `None` where it has none, or
+    /// the server does not say.
+    pub async fn last_uid(&mut self) -> Result<Option<u32>, MailboxError> {
+        if self.exists == 0 {
+            return Ok(None);
+        }
+        let last = self.exists.to_string();
+        Ok(self.uids(Set::Numbers(&last)).await?.last().copied())
     }
 
     /// The heads of a set of mails, each handed on as it comes in.

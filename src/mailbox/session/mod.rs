@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use async_imap::Client;
 use async_imap::imap_proto::{Capability, MailboxDatum, Outcome, Response, ResponseCode, Status};
+use jiff::Timestamp;
 
 use super::MailboxError;
 use super::connect::{self, Line, Roots, Security, Server};
@@ -59,6 +60,8 @@ pub struct Session {
     notified: bool,
     /// The server's last words, if it has said BYE.
     bye: Option<String>,
+    /// When the server last said anything.
+    heard: Timestamp,
 }
 
 impl Session {
@@ -79,6 +82,7 @@ impl Session {
             stirred: false,
             notified: false,
             bye: None,
+            heard: Timestamp::now(),
         };
         // STARTTLS has used the greeting up, and what was said before TLS is
         // forgotten (RFC 3501, section 6.2.1).
@@ -118,6 +122,11 @@ impl Session {
 
     pub(super) fn can(&self, capability: &str) -> bool {
         self.capabilities.contains(capability)
+    }
+
+    /// When the server last said anything.
+    pub fn heard(&self) -> Timestamp {
+        self.heard
     }
 
     /// Ends the session politely, if the server plays along.
