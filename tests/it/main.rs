@@ -22,17 +22,27 @@ mod process;
 #[path = "../support/dovecot.rs"]
 mod dovecot_server;
 
+mod after;
 mod canary;
 mod commands;
 mod corpus;
+mod cut;
 #[cfg(feature = "system-tests")]
 mod dovecot;
 mod faults;
+mod fetching;
 mod house;
+mod idling;
 mod killed;
+mod login;
+mod meeting;
+mod notified;
+mod numbering;
 mod properties;
+mod searching;
 mod senders;
 mod shipped;
+mod stimuli;
 #[cfg(feature = "system-tests")]
 mod system;
 mod watching;

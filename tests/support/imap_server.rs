@@ -190,7 +190,7 @@ impl ImapServer {
 }
 
 /// A CA of our own, and TLS with a certificate that it has signed.
-fn certify() -> (String, TlsAcceptor) {
+pub fn certify() -> (String, TlsAcceptor) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

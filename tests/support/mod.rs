@@ -21,8 +21,12 @@
 
 pub mod bombs;
 pub mod dns;
+pub mod folder;
 pub mod imap_server;
 pub mod mail;
 pub mod scripted;
 pub mod signer;
 pub mod trust;
+
+/// How long a server waits for a client before a test gives up.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
