@@ -220,6 +220,36 @@ pub struct ResyncSummary {
     pub failed: usize,
 }
 
+/// One line of the answer to `POST /v1/login/MAILBOX`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum SignInEvent {
+    /// A page is to be opened, anywhere, and a code entered there.
+    Device {
+        /// The page.
+        url: String,
+        /// The code.
+        code: String,
+        /// A page that has the code already.
+        complete_url: Option<String>,
+        /// For how long, in seconds.
+        seconds: u64,
+    },
+    /// A page is to be opened on this machine.
+    Browser {
+        /// The page.
+        url: String,
+        /// The port that the browser comes back to.
+        port: u16,
+        /// For how long, in seconds.
+        seconds: u64,
+    },
+    /// The sign-in is done, and kept.
+    Done,
+    /// It failed.
+    Failed(ErrorBody),
+}
+
 /// One version of an account's token, for `credential history`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VersionLine {

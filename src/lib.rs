@@ -21,6 +21,7 @@
 //! * [`vault`]: where secrets are kept: keyring-core stores, one of them ours.
 //! * [`journal`]: what became of which mail, and how far each folder was read.
 //! * [`mailbox`]: IMAP, with a guard under the parser.
+//! * [`oauth`]: signing in at an OAuth 2 provider, and access tokens from then on.
 //! * [`config`]: as written → as meant; the one room that reads the environment.
 //! * [`daemon`]: the one place that knows all rooms. Its worker owns all change.
 //! * [`api`]: what the daemon and the commands say to each other.
@@ -39,7 +40,7 @@
 //! 5. **No secret leaves.** Not in a log, a status, an error, a journal row.
 //! 6. **No lock-out.** This version never logs in to Salesforce.
 //! 7. **One writer.** All change goes through one worker.
-//! 8. **The mailbox is left as it was.** EXAMINE and BODY.PEEK only.
+//! 8. **The mailbox is left as it was.** EXAMINE and BODY.PEEK, unless `after` says so.
 //! 9. **Bounded.** Whatever a server sends, our memory is bounded.
 //!
 //! ARCHITECTURE.md names the test that guards each.
@@ -52,6 +53,7 @@ pub mod journal;
 pub mod judge;
 pub mod mailbox;
 pub mod notice;
+pub mod oauth;
 pub mod rotation;
 pub mod secret;
 pub mod sender;

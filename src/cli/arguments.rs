@@ -58,6 +58,14 @@ pub(super) enum Command {
     },
     /// Read saved mails as the daemon would; changes nothing
     Extract(Extract),
+    /// Sign in for a mailbox that logs in by OAuth 2
+    Login {
+        /// The mailbox
+        mailbox: String,
+        /// In a browser on this machine, also where the provider has a code for any other
+        #[arg(long)]
+        browser: bool,
+    },
     /// Set, remove and list the secrets that the daemon needs
     #[command(subcommand)]
     Secret(Secret),

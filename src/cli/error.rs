@@ -7,9 +7,10 @@ use std::process::ExitCode;
 
 use crate::api::ErrorBody;
 use crate::config::ConfigError;
-use crate::daemon::{ControlError, DaemonError, InboxError, SecretError, StateError};
+use crate::daemon::{ControlError, DaemonError, InboxError, SecretError, SignInError, StateError};
 use crate::journal::{self, JournalError};
 use crate::mailbox::{self, MailboxError};
+use crate::oauth;
 use crate::telemetry::TelemetryError;
 use crate::vault::{self, FileError, VaultError};
 
@@ -144,6 +145,18 @@ fn meet(error: &anyhow::Error) -> (u8, Option<String>) {
         daemon(error)
     } else if let Some(error) = error.downcast_ref::<StateError>() {
         (state(error), Some(error.hint()))
+    } else if let Some(error) = error.downcast_ref::<SignInError>() {
+        match error {
+            SignInError::UnknownMailbox(_) => {
+                let hint = "the configuration names the mailboxes";
+                (USAGE, Some(hint.to_owned()))
+            }
+            SignInError::NotOauth(name) => {
+                let hint =
+                    format!("its password is set with `tokenwatch secret set mailbox/{name}`");
+                (CONFIGURATION, Some(hint))
+            }
+        }
     } else if let Some(error) = error.downcast_ref::<TelemetryError>() {
         let hint = match error {
             TelemetryError::Filter(_) => {
@@ -209,7 +222,15 @@ fn daemon(error: &DaemonError) -> (u8, Option<String>) {
 fn inbox(error: &InboxError) -> u8 {
     match error {
         InboxError::State(error) => state(error),
-        InboxError::NoPassword(_) => CONFIGURATION,
+        InboxError::NoPassword(_)
+        | InboxError::NotSignedIn(_)
+        | InboxError::NoClientSecret(_)
+        | InboxError::NoRefreshToken(_) => CONFIGURATION,
+        InboxError::Oauth(error) => match error.class() {
+            oauth::Class::Transient => UNREACHABLE,
+            oauth::Class::SignIn => PERMISSION,
+            oauth::Class::Person => CONFIGURATION,
+        },
         InboxError::Panicked => FAILED,
         InboxError::HeldBack { refused: true, .. } => PERMISSION,
         InboxError::HeldBack { refused: false, .. } => UNREACHABLE,

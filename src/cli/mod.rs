@@ -9,6 +9,7 @@ mod client;
 mod credential;
 mod error;
 mod extract;
+mod login;
 mod reach;
 mod resync;
 mod run;
@@ -72,6 +73,9 @@ fn perform(arguments: Arguments) -> Ended {
         Command::Check { offline } => wait_for(check::check(file, offline)),
         Command::Extract(wanted) => {
             wait_for(extract::extract(Config::load_or_default(file)?, &wanted))
+        }
+        Command::Login { mailbox, browser } => {
+            wait_for(login::login(Config::load(file)?, &mailbox, browser))
         }
         Command::Secret(verb) => wait_for(secret::secret(Config::load(file)?, verb)),
         Command::Credential(verb) => wait_for(credential::credential(Config::load(file)?, verb)),

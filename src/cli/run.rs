@@ -11,8 +11,13 @@ use super::Ended;
 use crate::config::{self, Config};
 use crate::daemon;
 
+/// Threads for the mailboxes: one that judges a large mail must not keep the
+/// others waiting, and more would each cost memory on a machine of many cores.
+const THREADS: usize = 2;
+
 pub(super) fn run(config: Config, once: bool) -> Ended {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
         .enable_all()
         .build()?;
     let ended = runtime.block_on(async {

@@ -71,7 +71,7 @@ pub enum Proxy {
         /// `ALL_PROXY`.
         all: Option<Secret>,
         /// `NO_PROXY`.
-        no: Option<Secret>,
+        no: Option<String>,
     },
     /// This one: `socks5://`, `socks5h://` or `http://`, without a password.
     Url(String),
@@ -273,7 +273,11 @@ fn proxy(written: &str) -> Result<Proxy, ConfigError> {
         "none" => Ok(Proxy::None),
         "environment" => {
             let [https, all, no] = paths::proxies();
-            Ok(Proxy::Environment { https, all, no })
+            Ok(Proxy::Environment {
+                https,
+                all,
+                no: no.map(|no| no.expose().to_owned()),
+            })
         }
         url if is_url && !url.contains(['@', ' ']) && !url.chars().any(char::is_control) => {
             Ok(Proxy::Url(url.to_owned()))

@@ -1,12 +1,11 @@
 //! The doctor: looks at everything that tokenwatch depends on, and says of
 //! each whether it is well and what can be done.
 
-use std::net::ToSocketAddrs;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::doors::Doors;
+use super::doors::{Doors, proxy};
 use super::looking::Tools;
 use super::worker::{self, Worker};
 use super::{DaemonError, InboxError};
@@ -133,17 +132,20 @@ async fn mailbox(
     report: &Report,
 ) {
     let what = |step: &str| format!("mailbox {}: {step}", mailbox.name);
-    let address = (mailbox.host.clone(), mailbox.port);
-    let looked_up =
-        tokio::task::spawn_blocking(move || address.to_socket_addrs().map(Iterator::count));
-    if let Ok(Err(error)) = looked_up.await {
+    // Behind a proxy it is the proxy that looks names up.
+    if proxy(&mailbox.proxy).url_for(&mailbox.host).is_none()
+        && let Err(error) = tokio::net::lookup_host((mailbox.host.as_str(), mailbox.port)).await
+    {
         let hint = "see `host` of the mailbox, and the system's resolver".to_owned();
         return report.ill(&what("name"), error.to_string(), hint).await;
     }
     let mut session = match doors.connect(mailbox).await {
         Ok((session, _permit)) => session,
         Err(error) => {
-            let is_tcp = matches!(error, InboxError::Mailbox(MailboxError::Connect { .. }));
+            let is_tcp = matches!(
+                error,
+                InboxError::Mailbox(MailboxError::Connect { .. } | MailboxError::Proxy { .. })
+            );
             let step = if is_tcp {
                 "connection"
             } else {
@@ -175,10 +177,16 @@ async fn mailbox(
             Err(error) => report.failed(&what, &error.into(), mailbox).await,
         }
     }
-    let idle = if session.can_idle() {
-        "the server tells of new mail at once (IDLE)"
-    } else {
-        "the server has no IDLE and is asked every so often (`poll`)"
+    let shares = mailbox.folders.len() > mailbox.max_connections;
+    let idle = match (session.can_idle(), shares) {
+        (true, false) => "the server tells of new mail at once (IDLE)",
+        (true, true) if session.can_notify() => {
+            "the server tells of new mail at once (IDLE); folders that share a connection are also asked for every so often (NOTIFY, `poll`)"
+        }
+        (true, true) => {
+            "the server tells of new mail at once (IDLE), but for folders that share a connection: those are asked for every so often (`poll`); see `max-connections`"
+        }
+        (false, _) => "the server has no IDLE and is asked every so often (`poll`)",
     };
     report.well(&what("news"), idle).await;
     session.log_out().await;

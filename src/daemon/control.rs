@@ -30,6 +30,7 @@ use super::board::Board;
 use super::check::Doctor;
 use super::looking::Tools;
 use super::resync::Resync;
+use super::sign_in::SignIn;
 use super::state::StateError;
 use super::worker::{Handle, SecretName, Worker};
 use super::{Wakes, secret_of};
@@ -200,6 +201,7 @@ fn router(rooms: Rooms) -> Router {
     let state_dir = rooms.config.state_dir.clone();
     let for_owners = Router::new()
         .route("/v1/check", get(check))
+        .route("/v1/login/{mailbox}", post(login))
         .route("/v1/secrets", get(secret_names))
         .route("/v1/secrets/{*name}", put(set_secret).delete(remove_secret))
         .route("/v1/credentials", get(credentials))
@@ -401,6 +403,33 @@ async fn check(State(rooms): State<Rooms>, Query(wanted): Query<CheckWanted>) ->
     ndjson(received)
 }
 
+#[derive(serde::Deserialize)]
+struct LoginWanted {
+    #[serde(default)]
+    browser: bool,
+}
+
+async fn login(
+    State(rooms): State<Rooms>,
+    UrlPath(mailbox): UrlPath<String>,
+    Query(wanted): Query<LoginWanted>,
+) -> Result<Response, Failure> {
+    SignIn::find(&rooms.config, &mailbox).map_err(|error| {
+        let hint = "restart the daemon if its configuration has changed";
+        bad_request(error.to_string(), hint, 78)
+    })?;
+    let (events, received) = mpsc::channel(16);
+    let sign_in = SignIn::new(Arc::clone(&rooms.config), rooms.tools.clone());
+    let (stop, wakes) = (rooms.stop.clone(), rooms.wakes.clone());
+    rooms.tasks.spawn(async move {
+        let signing_in = sign_in.run(&mailbox, wanted.browser, events);
+        if stop.run_until_cancelled(signing_in).await == Some(true) {
+            wakes.wake(&SecretName::Oauth(mailbox));
+        }
+    });
+    Ok(ndjson(received))
+}
+
 /// One JSON object a line, each sent as it comes.
 fn ndjson<T: serde::Serialize + Send + 'static>(lines: mpsc::Receiver<T>) -> Response {
     let lines = stream::unfold(lines, |mut lines| async move {
@@ -444,6 +473,9 @@ async fn set_secret(
         .worker
         .run(move |worker| worker.set_secret(&name, &secret))
         .await?;
+    if let Some(mailbox) = wake.mailbox() {
+        rooms.tools.tokens.forget(mailbox, true).await;
+    }
     rooms.wakes.wake(&wake);
     Ok(StatusCode::NO_CONTENT)
 }

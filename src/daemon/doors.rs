@@ -9,13 +9,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::InboxError;
 use super::gate::Gate;
-use super::state::StateError;
 use crate::config::{self, Config, Tls};
-use crate::mailbox::{Credential, Roots, Security, Server, Session};
+use crate::mailbox::{Credential, Proxy, Roots, Security, Server, Session};
+use crate::secret::Secret;
 
 /// So many connect at once: a thousand that come back in the same instant
-/// would keep each other from it.
+/// would keep each other from it. But nobody waits for those whose server is
+/// dead.
 const CONNECTING: usize = 64;
+const TURN: Duration = Duration::from_secs(10);
 
 /// How long a server may be silent while it owes an answer; but it must have
 /// been heard within `idle-renew` and half a minute.
@@ -53,14 +55,15 @@ impl Doors {
         self.gates.get(&mailbox.name).unwrap_or(&STRANGERS)
     }
 
-    /// Connects; the greeting is read, nothing more. Others wait to connect
-    /// until the permit is gone.
+    /// Connects; the greeting is read, nothing more. Others wait for their turn
+    /// until what comes with the session is dropped.
     pub(super) async fn connect(
         &self,
         mailbox: &config::Mailbox,
-    ) -> Result<(Session, OwnedSemaphorePermit), InboxError> {
-        let permit = Arc::clone(&self.connecting).acquire_owned().await;
-        let permit = permit.map_err(|_| StateError::Stopped)?;
+    ) -> Result<(Session, Turn), InboxError> {
+        let turn = Arc::clone(&self.connecting).acquire_owned();
+        let permit = tokio::time::timeout(TURN, turn).await;
+        let permit = Turn(permit.ok().and_then(Result::ok));
         let session = Session::connect(&server(mailbox), &self.roots).await?;
         Ok((session, permit))
     }
@@ -85,6 +88,11 @@ impl Doors {
     }
 }
 
+/// A turn to connect.
+pub(super) struct Turn(
+    #[expect(dead_code, reason = "it is there to be dropped")] Option<OwnedSemaphorePermit>,
+);
+
 fn server(mailbox: &config::Mailbox) -> Server {
     Server {
         host: mailbox.host.clone(),
@@ -95,7 +103,18 @@ fn server(mailbox: &config::Mailbox) -> Server {
             Tls::None => Security::Plain,
         },
         ca_file: mailbox.ca_file.clone(),
+        pin: mailbox.tls_pin,
+        proxy: proxy(&mailbox.proxy),
         max_mail_size: mailbox.max_mail_size,
         patience: PATIENCE.min(mailbox.idle_renew.saturating_add(ANSWER)),
+    }
+}
+
+/// What stands between a server and us, as the room has it.
+pub(super) fn proxy(proxy: &config::Proxy) -> Proxy {
+    match proxy.clone() {
+        config::Proxy::None => Proxy::None,
+        config::Proxy::Url(url) => Proxy::Url(Secret::new(url)),
+        config::Proxy::Environment { https, all, no } => Proxy::Environment { https, all, no },
     }
 }

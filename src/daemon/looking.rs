@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::doors::Doors;
+use super::tokens::Tokens;
 use super::worker::{Content, Handle, Outcome, Report, SecretName};
 use super::{DaemonError, InboxError, policy};
 use crate::config::{self, Auth, Config, SecretSource};
@@ -25,6 +26,7 @@ pub(super) struct Tools {
     policy: Arc<Policy>,
     keys: Keys,
     pub(super) doors: Doors,
+    pub(super) tokens: Arc<Tokens>,
 }
 
 /// One folder, open.
@@ -78,17 +80,19 @@ impl Tools {
             policy: Arc::new(policy(config)?),
             keys: Keys::new(&config.trust.dns_servers)?,
             doors: Doors::new(config),
+            tokens: Arc::new(Tokens::new(config)),
         })
     }
 
     /// Which mails of a mailbox are looked at.
     pub(super) fn wanted(&self, mailbox: &config::Mailbox) -> Wanted {
-        let senders = self.policy.trust.senders.clone();
-        let wordings = self.policy.wordings.clone();
+        let policy = Arc::clone(&self.policy);
         Wanted {
-            from: senders.clone(),
+            from: policy.trust.senders.clone(),
             subject: notice::SUBJECT_SEARCH.to_owned(),
-            fields: Box::new(move |fields| notice::worth_reading(fields, &senders, &wordings)),
+            fields: Box::new(move |fields| {
+                notice::worth_reading(fields, &policy.trust.senders, &policy.wordings)
+            }),
             max_size: mailbox.max_mail_size,
         }
     }
@@ -96,11 +100,23 @@ impl Tools {
     /// Connects and logs in.
     pub(super) async fn enter(&self, mailbox: &config::Mailbox) -> Result<Session, InboxError> {
         let (mut session, _permit) = self.doors.connect(mailbox).await?;
-        let credential = self.credential(mailbox).await?;
-        self.doors
-            .log_in(&mut session, mailbox, &credential)
-            .await?;
+        self.log_in(&mut session, mailbox).await?;
         Ok(session)
+    }
+
+    /// Logs in with what the mailbox logs in with.
+    pub(super) async fn log_in(
+        &self,
+        session: &mut Session,
+        mailbox: &config::Mailbox,
+    ) -> Result<(), InboxError> {
+        let credential = self.credential(mailbox).await?;
+        let ended = self.doors.log_in(session, mailbox, &credential).await;
+        if ended.is_err() {
+            // The next login is made with another access token.
+            self.tokens.forget(&mailbox.name, false).await;
+        }
+        ended
     }
 
     /// What a mailbox logs in with.
@@ -116,7 +132,11 @@ impl Tools {
                     .map(Credential::Password)
                     .ok_or_else(|| InboxError::NoPassword(mailbox.name.clone()))
             }
-            Auth::Oauth2(_) => todo!(),
+            Auth::Oauth2(oauth2) => {
+                let roots = self.doors.roots();
+                let token = self.tokens.access(mailbox, oauth2, &self.worker, roots);
+                token.await.map(Credential::Bearer)
+            }
         }
     }
 

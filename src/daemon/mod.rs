@@ -16,7 +16,9 @@ mod looking;
 mod notify;
 mod resync;
 mod secrets;
+mod sign_in;
 mod state;
+mod tokens;
 mod worker;
 
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ use crate::config::{Config, ConfigError};
 use crate::judge::Policy;
 use crate::mailbox::{Class, MailboxError};
 use crate::notice::{Wording, Wordings};
+use crate::oauth::{self, OauthError};
 use crate::sender::{self, KeysError};
 use inbox::Line;
 use looking::Tools;
@@ -40,6 +43,7 @@ pub use board::Board;
 pub use check::Doctor;
 pub use control::ControlError;
 pub use secrets::{SecretError, secret_of};
+pub use sign_in::{SignIn, SignInError};
 pub use state::StateError;
 pub use worker::{Content, Handle, Outcome, Report, SecretName, Worker};
 
@@ -99,6 +103,18 @@ pub enum InboxError {
     /// There is no password to log in with.
     #[error("the password of mailbox {0} is not set")]
     NoPassword(String),
+    /// Nobody has signed in for it.
+    #[error("nobody has signed in for mailbox {0}")]
+    NotSignedIn(String),
+    /// The secret of the OAuth 2 client is not set.
+    #[error("the client secret of mailbox {0} is not set")]
+    NoClientSecret(String),
+    /// Without a refresh token one would have to sign in every hour.
+    #[error("the provider gave mailbox {0} no refresh token")]
+    NoRefreshToken(String),
+    /// There is no access token.
+    #[error("there is no access token for the mailbox")]
+    Oauth(#[from] OauthError),
     /// It is too soon for another login.
     #[error("{}", held_back(*.refused))]
     HeldBack {
@@ -116,9 +132,16 @@ impl InboxError {
     fn class(&self) -> Class {
         match self {
             Self::Mailbox(error) => error.class(),
-            Self::NoPassword(_) | Self::Panicked | Self::State(StateError::Secret(_)) => {
-                Class::Person
-            }
+            Self::Oauth(error) => match error.class() {
+                oauth::Class::Transient => Class::Transient,
+                oauth::Class::SignIn | oauth::Class::Person => Class::Person,
+            },
+            Self::NoPassword(_)
+            | Self::NotSignedIn(_)
+            | Self::NoClientSecret(_)
+            | Self::NoRefreshToken(_)
+            | Self::Panicked
+            | Self::State(StateError::Secret(_)) => Class::Person,
             Self::HeldBack { .. } => Class::Login,
             Self::State(_) => Class::Transient,
         }
@@ -127,7 +150,11 @@ impl InboxError {
     fn code(&self) -> &'static str {
         match self {
             Self::Mailbox(error) => error.code(),
-            Self::NoPassword(_) | Self::State(StateError::Secret(_)) => "mailbox-password-missing",
+            Self::Oauth(error) => error.code(),
+            Self::NotSignedIn(_) | Self::NoRefreshToken(_) => "oauth-sign-in",
+            Self::NoPassword(_) | Self::NoClientSecret(_) | Self::State(StateError::Secret(_)) => {
+                "mailbox-password-missing"
+            }
             Self::HeldBack { refused: true, .. } => "mailbox-login-refused",
             Self::HeldBack { refused: false, .. } => "mailbox-login-limit",
             Self::State(_) => "storage-failed",
@@ -140,6 +167,13 @@ impl InboxError {
         match self {
             Self::Mailbox(error) => error.hint().replace("NAME", mailbox),
             Self::NoPassword(name) => format!("run `tokenwatch secret set mailbox/{name}`"),
+            Self::Oauth(error) => error.hint().replace("NAME", mailbox),
+            Self::NotSignedIn(name) => format!("run `tokenwatch login {name}`"),
+            Self::NoClientSecret(name) => format!("run `tokenwatch secret set client/{name}`"),
+            Self::NoRefreshToken(_) => {
+                "add the scope that the provider asks for it, `offline_access` most often, to `scopes`"
+                    .to_owned()
+            }
             Self::HeldBack { refused: true, .. } => {
                 format!(
                     "set the right password with `tokenwatch secret set mailbox/{mailbox}`: then it is tried at once"

@@ -86,6 +86,10 @@ impl Resync {
         let mut runs = lock(&self.runs);
         if let Some(run) = runs.iter().find(|run| run.request == request) {
             lock(&run.listeners).push(events);
+            tracing::info!(
+                event = "resync.joined",
+                "a resync that was asked for is going on already"
+            );
             return Ok(None);
         }
         let plan = self.plan(&request, events)?;

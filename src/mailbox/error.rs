@@ -4,6 +4,7 @@
 //! login: there it may repeat what was sent. The parser's errors are never
 //! shown, for they quote what it was parsing, and that may be a token mail.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -22,6 +23,17 @@ pub enum MailboxError {
         /// What the system answered.
         source: io::Error,
     },
+    /// The proxy cannot be reached, or does not let us through.
+    #[error("no way through the proxy {proxy}")]
+    Proxy {
+        /// Its host and port.
+        proxy: String,
+        /// What it answered.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The proxy's URL is none. It may hold a password, so it is not shown.
+    #[error("the URL of the proxy cannot be understood")]
+    ProxyUrl,
     /// The certificates that are to be trusted cannot be read.
     #[error("cannot read the certificates in {path}")]
     CaFile {
@@ -41,6 +53,17 @@ pub enum MailboxError {
         /// What rustls says.
         source: io::Error,
     },
+    /// The server's certificate is not the one that was pinned.
+    #[error("{host} has another certificate than the pinned one: its SHA-256 is {found}")]
+    Pin {
+        /// The server.
+        host: String,
+        /// The SHA-256 of its certificate, in hex.
+        found: String,
+    },
+    /// Something stood in clear behind the answer to STARTTLS.
+    #[error("something was sent in clear behind the answer to STARTTLS")]
+    StartTlsInjection,
     /// The server does not do STARTTLS.
     #[error("the server does not offer STARTTLS")]
     NoStartTls,
@@ -166,6 +189,16 @@ impl MailboxError {
                 "mailbox-unreachable",
                 "see that `host` and `port` are right and that the network lets us through",
             ),
+            Self::Proxy { .. } => (
+                Class::Transient,
+                "mailbox-unreachable",
+                "see `proxy`: its host and port, its user and password, and that it lets us through to this server and port",
+            ),
+            Self::ProxyUrl => (
+                Class::Person,
+                "mailbox-unreachable",
+                "see `proxy`: http://, socks5:// or socks5h:// with host and port, and user:password@ before them where the proxy asks for it",
+            ),
             Self::CaFile { .. } => (
                 Class::Person,
                 TLS,
@@ -176,6 +209,16 @@ impl MailboxError {
                 Class::Transient,
                 TLS,
                 "if the server's certificate is signed by your own authority, name that in `ca-file`",
+            ),
+            Self::Pin { .. } => (
+                Class::Person,
+                TLS,
+                "a renewed certificate needs a new `tls-pin`; before you trust it, look at it from another network: openssl s_client -connect HOST:PORT </dev/null | openssl x509 -noout -fingerprint -sha256 (with -starttls imap on port 143)",
+            ),
+            Self::StartTlsInjection => (
+                Class::Transient,
+                TLS,
+                "somebody on the way, or a broken server, speaks where only TLS may; use `tls = \"implicit\"` with port 993",
             ),
             Self::NoStartTls => (Class::Person, TLS, "use `tls = \"implicit\"` with port 993"),
             Self::NotImap(_) => (

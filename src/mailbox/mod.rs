@@ -19,7 +19,7 @@ mod session;
 mod wire;
 
 pub use backoff::Backoff;
-pub use connect::{Roots, Security, Server};
+pub use connect::{Proxy, Roots, Security, Server};
 pub use error::{Class, MailboxError};
 pub use guard::Excess;
 pub use login::Credential;

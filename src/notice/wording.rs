@@ -8,7 +8,7 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Regex, bytes};
 
 use super::html::HIDDEN_WITHIN;
 use super::mime::Rendition;
@@ -37,17 +37,29 @@ fn pattern(source: &str) -> Regex {
     Regex::new(source).expect("a constant pattern")
 }
 
-/// Where a mail program begins to quote another mail.
-static QUOTE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?im)^[ ]*(?:-{2,}[^\n]{0,60}(?:message|nachricht|mensaje|messaggio|メッセージ)[^\n]{0,20}-{2,}[ ]*\n(?:[ ]*\n)?[ *]*(?:from|von|de|da|van|från|fra|od|от|差出人|发件人)[ *]*:|begin forwarded message|_{10,}\n[ ]*(?:from|von|de|da)[ ]*:|on [^\n]{5,120} wrote:|am [^\n]{5,120} schrieb)",
-    )
+/// Where a mail program begins to quote another mail. It is looked for in
+/// octets, a character of any line being written as its first octet and what
+/// follows it: repeated, that takes a tenth of the memory that `[^\n]` does.
+static QUOTE: LazyLock<bytes::Regex> = LazyLock::new(|| {
+    const ONE: &str = r"(?-u:[^\n\x80-\xBF][\x80-\xBF]*)";
+    let source = [
+        r"(?im)^[ ]*(?:-{2,}",
+        &format!("{ONE}{{0,60}}(?:message|nachricht|mensaje|messaggio|メッセージ){ONE}{{0,20}}"),
+        r"-{2,}[ ]*\n(?:[ ]*\n)?[ *]*(?:from|von|de|da|van|från|fra|od|от|差出人|发件人)[ *]*:",
+        r"|begin forwarded message|_{10,}\n[ ]*(?:from|von|de|da)[ ]*:",
+        &format!("|on {ONE}{{5,120}} wrote:|am {ONE}{{5,120}} schrieb)"),
+    ];
+    #[expect(clippy::expect_used, reason = "built from constants, and tests run it")]
+    bytes::Regex::new(&source.concat()).expect("a constant pattern")
 });
+
+/// The longest part of an address before the `@`, in characters.
+const LONGEST_LOCAL_PART: usize = 80;
 
 /// `address` or `address <mailto:address>`, as a converter from HTML writes it.
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r#"^([^\s@<>()\[\],;:"\\]{1,80}@[^\s@<>()\[\],;:"\\]+\.[^\s@<>()\[\],;:"\\]*[A-Za-z0-9])(?: ?<mailto:[^<>]*>)?$"#,
+        r#"^(([^\s@<>()\[\],;:"\\]+)@[^\s@<>()\[\],;:"\\]+\.[^\s@<>()\[\],;:"\\]*[A-Za-z0-9])(?: ?<mailto:[^<>]*>)?$"#,
     )
 });
 
@@ -149,7 +161,7 @@ struct OwnWords {
 }
 
 fn own_words(visible: &str) -> OwnWords {
-    let (before, quotes) = match QUOTE.find(visible) {
+    let (before, quotes) = match QUOTE.find(visible.as_bytes()) {
         Some(found) => (visible.get(..found.start()).unwrap_or_default(), true),
         None => (visible, false),
     };
@@ -324,9 +336,11 @@ fn address(value: &str) -> Option<&str> {
     if value.chars().any(char::is_control) {
         return None;
     }
-    ADDRESS
-        .captures(value)
-        .and_then(|found| found.get(1))
+    let found = ADDRESS.captures(value)?;
+    let local = found.get(2)?.as_str();
+    (local.chars().count() <= LONGEST_LOCAL_PART)
+        .then(|| found.get(1))
+        .flatten()
         .map(|address| address.as_str())
 }
 

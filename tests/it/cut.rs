@@ -6,6 +6,7 @@
 //! ends with an error that has a code, or has taken the mail; and the next one,
 //! with the same state, takes it, or has it.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -204,7 +205,7 @@ async fn a_look_that_is_reset() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_over_tls_that_is_cut() {
-    let (ca, acceptor) = certify();
+    let (ca, acceptor) = certify(Ipv4Addr::LOCALHOST.into());
     let length = two_looks(Wire::default()).await;
     for reset in [false, true] {
         let wire = |after| Wire {

@@ -22,24 +22,40 @@ mod process;
 #[path = "../support/dovecot.rs"]
 mod dovecot_server;
 
+#[cfg(feature = "system-tests")]
+#[path = "../support/cyrus.rs"]
+mod cyrus_server;
+
+#[cfg(feature = "system-tests")]
+#[path = "../support/netns.rs"]
+mod netns;
+
 mod after;
 mod canary;
 mod commands;
+mod connecting;
 mod corpus;
 mod cut;
 #[cfg(feature = "system-tests")]
 mod dovecot;
 mod faults;
 mod fetching;
+#[cfg(feature = "system-tests")]
+mod folders;
 mod house;
 mod idling;
 mod killed;
 mod login;
 mod meeting;
+#[cfg(feature = "system-tests")]
+mod network;
 mod notified;
 mod numbering;
 mod properties;
+mod resyncing;
 mod searching;
+#[cfg(feature = "system-tests")]
+mod second_server;
 mod senders;
 mod shipped;
 mod stimuli;

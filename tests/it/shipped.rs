@@ -50,7 +50,7 @@ fn the_commented_defaults_are_the_defaults() {
         format!("{config:?}").replace(&folder, "FOLDER")
     };
     // These have no default, or stand for an example.
-    let examples = ["state-dir", "receivers", "ca-file"];
+    let examples = ["state-dir", "receivers", "ca-file", "tls-pin"];
     let uncommented: String = uncommented
         .lines()
         .filter(|line| {

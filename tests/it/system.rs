@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::process::Machine;
+use crate::process::{Daemon, Machine};
 use crate::support::imap_server::{ImapServer, Options};
 use crate::support::mail::{TokenMail, token};
 use crate::watching::machine;
@@ -170,7 +171,7 @@ async fn an_entry_that_could_not_be_written_is_made_up_for() {
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("HOME", machine.folder.path());
-    let daemon = crate::process::Daemon::start(limited);
+    let daemon = Daemon::start(limited);
     daemon.wait_for("mailbox.watching", |_| true);
     server.deliver(&TokenMail::new(USER, &token(1), Timestamp::now()).bytes());
     daemon.wait_for("mailbox.lost", |_| true);
@@ -215,7 +216,7 @@ fn a_stranger_on_the_socket_gets_no_secret() {
     let runtime = machine.folder.path().join("run");
     let mut daemon = machine.command(&["--log-format", "json", "run"]);
     daemon.env("XDG_RUNTIME_DIR", &runtime);
-    let daemon = crate::process::Daemon::start(daemon);
+    let daemon = Daemon::start(daemon);
     daemon.wait_for("daemon.ready", |_| true);
     open(machine.folder.path(), 0o755);
     open(&machine.config_file(), 0o644);
@@ -258,4 +259,50 @@ fn a_stranger_on_the_socket_gets_no_secret() {
         Some(1),
         "the status is for all who get as far"
     );
+}
+
+/// While a machine sleeps its timers stand still and the wall clock goes on:
+/// libfaketime does the same to one process.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_sleep_every_line_is_looked_after_at_once() {
+    let server = ImapServer::start(Options::default()).await;
+    let machine = machine(&server, "idle-renew = \"25m\"");
+    let clock = machine.folder.path().join("clock");
+    std::fs::write(&clock, "+0\n").unwrap();
+    let library = ["x86_64", "aarch64"]
+        .map(|machine| {
+            PathBuf::from(format!(
+                "/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"
+            ))
+        })
+        .into_iter()
+        .find(|path| path.exists())
+        .expect("libfaketime (Debian: faketime)");
+    let mut command = machine.command(&["--log-format", "json", "run"]);
+    command
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME_TIMESTAMP_FILE", &clock)
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let daemon = Daemon::start(command);
+    daemon.wait_for("mailbox.watching", |_| true);
+    server.wait_idling(1).await;
+    let ended = |server: &ImapServer| {
+        let commands = server.commands();
+        commands.iter().filter(|line| line.contains("DONE")).count()
+    };
+    assert_eq!(ended(&server), 0);
+    // Renamed into place, so that no half-written clock is read.
+    let later = machine.folder.path().join("later");
+    std::fs::write(&later, "+2h\n").unwrap();
+    std::fs::rename(&later, &clock).unwrap();
+    let line = daemon.wait_for("daemon.woke", |_| true);
+    assert!(line["seconds"].as_u64().unwrap() > 7000, "{line}");
+    // Long before its time IDLE is ended and begun anew.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ended(&server) == 0 {
+        assert!(Instant::now() < deadline, "{:?}", server.commands());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.wait_idling(1).await;
 }

@@ -34,18 +34,20 @@ mod imap_query;
 #[path = "imap_session.rs"]
 mod imap_session;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use rcgen::{CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::authority::Certified;
 use imap_mailbox::Mailbox;
 use imap_session::Session;
 
@@ -66,6 +68,8 @@ pub struct Options {
     pub idle: bool,
     /// TLS from the first byte, or none at all.
     pub tls: bool,
+    /// Where it listens: 127.0.0.1, or the end of a line of the test's own.
+    pub address: IpAddr,
     pub user: String,
     pub password: String,
 }
@@ -75,6 +79,7 @@ impl Default for Options {
         Self {
             idle: true,
             tls: true,
+            address: Ipv4Addr::LOCALHOST.into(),
             user: "ops@example.com".to_owned(),
             password: "mailbox-pass".to_owned(),
         }
@@ -82,11 +87,11 @@ impl Default for Options {
 }
 
 impl ImapServer {
-    /// Listens on a free port of 127.0.0.1, on the current runtime.
+    /// Listens on a free port of its address, on the current runtime.
     pub async fn start(options: Options) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let listener = TcpListener::bind((options.address, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (ca_pem, acceptor) = certify();
+        let (ca_pem, acceptor) = certify(options.address);
         let tls = options.tls.then_some(acceptor);
         let state = Arc::new(State::new(options));
         let mut tasks = JoinSet::new();
@@ -103,7 +108,7 @@ impl ImapServer {
         self.port
     }
 
-    /// The CA to trust. The certificate is for `localhost` and for 127.0.0.1.
+    /// The CA to trust. The certificate is for `localhost`, 127.0.0.1 and its address.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
@@ -189,25 +194,11 @@ impl ImapServer {
     }
 }
 
-/// A CA of our own, and TLS with a certificate that it has signed.
-pub fn certify() -> (String, TlsAcceptor) {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    ca.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
-    ca.distinguished_name = rcgen::DistinguishedName::new();
-    ca.distinguished_name
-        .push(DnType::CommonName, "IMAP test server CA");
-    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-
-    let key = KeyPair::generate().unwrap();
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let mut server = CertificateParams::new(names).unwrap();
-    server.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-    server.use_authority_key_identifier_extension = true;
-    let issuer = Issuer::from_params(&ca, &ca_key);
-    let certificate = server.signed_by(&key, &issuer).unwrap().der().clone();
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+/// TLS with a certificate for this address, and the CA that has signed it.
+pub fn certify(address: IpAddr) -> (String, TlsAcceptor) {
+    let certified = Certified::new(Some(address));
+    let certificate = CertificateDer::from_pem_slice(certified.certificate.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).unwrap();
 
     // The provider is named because a process may have several and no default.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -215,9 +206,9 @@ pub fn certify() -> (String, TlsAcceptor) {
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
+        .with_single_cert(vec![certificate.unwrap()], key)
         .unwrap();
-    (ca_pem, TlsAcceptor::from(Arc::new(config)))
+    (certified.authority, TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Accepts connections until it is dropped, and they with it.

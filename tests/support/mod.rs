@@ -19,11 +19,15 @@
     reason = "a test fails by a panic, and is no daemon"
 )]
 
+pub mod authority;
 pub mod bombs;
 pub mod dns;
+pub mod endless;
 pub mod folder;
+pub mod ground;
 pub mod imap_server;
 pub mod mail;
+pub mod proxy;
 pub mod scripted;
 pub mod signer;
 pub mod trust;

@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long anything may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take before a test gives up: more than a silent line
+/// takes to be noticed.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// A user's machine: a folder with a configuration, and the binary.
 pub(crate) struct Machine {
@@ -200,7 +201,7 @@ struct Lines {
 }
 
 impl Daemon {
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

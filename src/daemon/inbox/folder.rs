@@ -79,6 +79,17 @@ impl Watched {
             .collect()
     }
 
+    /// Whether nothing can have come since the folder was last looked at.
+    fn is_where_it_was(&mut self, folder: Folder) -> bool {
+        self.position.as_mut().is_some_and(|position| {
+            let same = position.uid_validity == folder.uid_validity
+                && folder.uid_next == Some(position.next_uid)
+                && folder.exists <= position.exists;
+            position.exists = folder.exists;
+            same
+        })
+    }
+
     /// What a failure says of the folder, and not only of the connection.
     fn learn<T>(&mut self, looked: Result<T, InboxError>) -> Result<T, InboxError> {
         match &looked {
@@ -104,6 +115,7 @@ impl Line {
         let folder = match session.open(&watched.name, self.access()).await {
             Ok(folder) => folder,
             Err(error @ MailboxError::NoFolder(_)) => {
+                self.board.alive(&self.place(&watched.name));
                 let error = error.into();
                 // It is said once, and stands on the board as long as it is so.
                 if !watched.is_missing {
@@ -119,7 +131,7 @@ impl Line {
         watched.is_missing = false;
         let place = self.place(&watched.name);
         self.board.alive(&place);
-        let looked = if self.is_where_it_was(watched, folder) {
+        let looked = if watched.is_where_it_was(folder) {
             Ok(())
         } else {
             self.catch_up(session, watched, folder).await
@@ -165,17 +177,6 @@ impl Line {
             After::Nothing => Access::Read,
             After::Flag(_) | After::Move(_) => Access::Write,
         }
-    }
-
-    /// Whether nothing can have come since the folder was last looked at.
-    fn is_where_it_was(&self, watched: &mut Watched, folder: Folder) -> bool {
-        watched.position.as_mut().is_some_and(|position| {
-            let same = position.uid_validity == folder.uid_validity
-                && folder.uid_next == Some(position.next_uid)
-                && folder.exists <= position.exists;
-            position.exists = folder.exists;
-            same
-        })
     }
 
     /// Looks at what came since the cursor was last moved; at first as far back

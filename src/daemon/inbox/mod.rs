@@ -207,6 +207,9 @@ impl Line {
 /// Whether nobody needs to act yet. Some servers refuse a good password now and
 /// then, so that is told of at the second refusal.
 fn passes(error: &InboxError, refusals: u32) -> bool {
+    if matches!(error, InboxError::HeldBack { refused: false, .. }) {
+        return false;
+    }
     match error.class() {
         Class::Transient => true,
         Class::Login => refusals < 2,

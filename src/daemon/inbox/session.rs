@@ -10,20 +10,16 @@ use tracing::Instrument;
 use super::folder::Watched;
 use super::{InboxError, Line};
 use crate::api::MailboxState;
-use crate::mailbox::{Session, Wake};
+use crate::mailbox::{MailboxError, Session, Wake};
 
 impl Line {
     /// Connects and logs in.
     pub(super) async fn connect(&self) -> Result<Session, InboxError> {
         self.all(MailboxState::Connecting);
-        let doors = &self.tools.doors;
-        let (mut session, _permit) = doors.connect(&self.mailbox).await?;
+        let (mut session, _permit) = self.tools.doors.connect(&self.mailbox).await?;
         self.alive();
         self.all(MailboxState::Authenticating);
-        let credential = self.tools.credential(&self.mailbox).await?;
-        doors
-            .log_in(&mut session, &self.mailbox, &credential)
-            .await?;
+        self.tools.log_in(&mut session, &self.mailbox).await?;
         self.alive();
         Ok(session)
     }
@@ -91,6 +87,7 @@ impl Line {
     ) -> Result<(), InboxError> {
         session.begin_round();
         let is_alone = folders.len() == 1;
+        let mut stumbled = None;
         for folder in folders {
             let span = self.span(&folder.name);
             let looking = async {
@@ -100,9 +97,15 @@ impl Line {
                     self.reopen(session, folder).await
                 }
             };
-            looking.instrument(span).await?;
+            match looking.instrument(span).await {
+                // What one mail does to its folder, the others need not wait for.
+                Err(error @ InboxError::Mailbox(MailboxError::Stumbled { .. })) => {
+                    stumbled = Some(error);
+                }
+                looked => looked?,
+            }
         }
-        Ok(())
+        stumbled.map_or(Ok(()), Err)
     }
 
     /// Waits for news, for the time to look again, or until a mail is due.

@@ -1,0 +1,187 @@
+//! Access tokens of the mailboxes that log in by OAuth 2.
+//!
+//! Every connection logs in with a token of its own age: it is renewed before
+//! it expires and whenever a line comes back, and shared only by lines that
+//! come back together. Where the provider hands out another refresh token with
+//! it, that one is in the vault before the access token is used, and what is in
+//! memory is let go only then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hyper::Uri;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::InboxError;
+use super::doors::proxy;
+use super::worker::{Handle, SecretName};
+use crate::config::{self, Config, Grant, Oauth2, Provider};
+use crate::mailbox::Roots;
+use crate::oauth::{
+    Client, Endpoints, GOOGLE_SCOPES, Http, MICROSOFT_SCOPES, MICROSOFT_SERVICE_SCOPES,
+};
+use crate::secret::Secret;
+
+/// How long lines that come back together share a token.
+const TOGETHER: Duration = Duration::from_secs(60);
+
+/// How long before its end a token is not used any more.
+const BEFORE_ITS_END: Duration = Duration::from_secs(60);
+
+/// The tokens of all mailboxes.
+pub(super) struct Tokens {
+    slots: BTreeMap<String, Mutex<Slot>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    access: Option<(Secret, Instant)>,
+    /// A refresh token that could not be stored yet. The one in the vault may
+    /// be dead.
+    unsaved: Option<Secret>,
+}
+
+impl Tokens {
+    pub(super) fn new(config: &Config) -> Self {
+        let slots = config
+            .mailboxes
+            .iter()
+            .map(|mailbox| (mailbox.name.clone(), Mutex::default()));
+        Self {
+            slots: slots.collect(),
+        }
+    }
+
+    /// A token to log in with.
+    pub(super) async fn access(
+        &self,
+        mailbox: &config::Mailbox,
+        oauth2: &Oauth2,
+        worker: &Handle,
+        roots: &Roots,
+    ) -> Result<Secret, InboxError> {
+        let strange = || InboxError::NotSignedIn(mailbox.name.clone());
+        let slot = self.slots.get(&mailbox.name).ok_or_else(strange)?;
+        let mut slot = slot.lock().await;
+        if let Some((token, good_until)) = &slot.access
+            && *good_until > Instant::now()
+        {
+            return Ok(token.clone());
+        }
+        slot.access = None;
+        slot.save(mailbox, worker).await?;
+        let client = client(mailbox, oauth2, worker).await?;
+        let http = http(mailbox, &client, roots).await?;
+        let tokens = match oauth2.grant {
+            Grant::ClientCredentials => client.client_credentials(&http).await?,
+            Grant::RefreshToken => {
+                let name = SecretName::Oauth(mailbox.name.clone());
+                let kept = worker.run(move |worker| worker.kept(&name)).await?;
+                let refresh = kept.ok_or_else(strange)?;
+                client.refresh(&http, &refresh).await?
+            }
+        };
+        if let Some(refresh) = tokens.refresh {
+            slot.unsaved = Some(refresh);
+            slot.save(mailbox, worker).await?;
+        }
+        tracing::debug!(
+            event = "mailbox.token",
+            mailbox = mailbox.name,
+            "an access token was obtained"
+        );
+        let good_for = tokens
+            .expires_in
+            .map_or(TOGETHER, |end| end.saturating_sub(BEFORE_ITS_END))
+            .min(TOGETHER);
+        slot.access = Instant::now()
+            .checked_add(good_for)
+            .map(|until| (tokens.access.clone(), until));
+        Ok(tokens.access)
+    }
+
+    /// The server refused the token, or somebody has signed in anew.
+    pub(super) async fn forget(&self, mailbox: &str, signed_in_anew: bool) {
+        if let Some(slot) = self.slots.get(mailbox) {
+            let mut slot = slot.lock().await;
+            slot.access = None;
+            if signed_in_anew {
+                slot.unsaved = None;
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// Stores the refresh token that is not stored yet.
+    async fn save(&mut self, mailbox: &config::Mailbox, worker: &Handle) -> Result<(), InboxError> {
+        if let Some(refresh) = self.unsaved.clone() {
+            let name = SecretName::Oauth(mailbox.name.clone());
+            worker
+                .run(move |worker| worker.keep(&name, &refresh))
+                .await?;
+            self.unsaved = None;
+        }
+        Ok(())
+    }
+}
+
+/// Who we are at the provider.
+pub(super) async fn client(
+    mailbox: &config::Mailbox,
+    oauth2: &Oauth2,
+    worker: &Handle,
+) -> Result<Client, InboxError> {
+    let client_secret = match oauth2.client_secret.clone() {
+        None => None,
+        Some(source) => {
+            let name = SecretName::Client(mailbox.name.clone());
+            let read = worker.run(move |worker| worker.login_secret(&source, &name));
+            let missing = || InboxError::NoClientSecret(mailbox.name.clone());
+            Some(read.await?.ok_or_else(missing)?)
+        }
+    };
+    let usual: &[&str] = match (&oauth2.provider, oauth2.grant) {
+        (Provider::Google, _) => GOOGLE_SCOPES,
+        (Provider::Microsoft { .. }, Grant::RefreshToken) => MICROSOFT_SCOPES,
+        (Provider::Microsoft { .. }, Grant::ClientCredentials) => MICROSOFT_SERVICE_SCOPES,
+        (Provider::Other { .. }, _) => &[],
+    };
+    let usual = || usual.iter().map(|&scope| scope.to_owned()).collect();
+    Ok(Client {
+        endpoints: match &oauth2.provider {
+            Provider::Google => Endpoints::google(),
+            Provider::Microsoft { tenant } => Endpoints::microsoft(tenant),
+            Provider::Other {
+                token,
+                authorization,
+                device,
+            } => Endpoints {
+                token: token.clone(),
+                authorization: authorization.clone(),
+                device: device.clone(),
+                authorization_extra: Vec::new(),
+                redirect_by_name: false,
+            },
+        },
+        client_id: oauth2.client_id.clone(),
+        client_secret,
+        scopes: oauth2.scopes.clone().unwrap_or_else(usual),
+    })
+}
+
+/// The way to the provider: what is trusted for the mail server is trusted for
+/// it, too, and it is behind the same proxy.
+pub(super) async fn http(
+    mailbox: &config::Mailbox,
+    client: &Client,
+    roots: &Roots,
+) -> Result<Http, InboxError> {
+    let tls = roots.client_config(mailbox.ca_file.as_deref()).await?;
+    let endpoint: Option<Uri> = client.endpoints.token.parse().ok();
+    let host = endpoint.as_ref().and_then(Uri::host).unwrap_or_default();
+    let proxy = proxy(&mailbox.proxy);
+    let proxy = proxy.url_for(host).map(Secret::expose);
+    Ok(Http::new(rustls::ClientConfig::clone(&tls), proxy)?)
+}

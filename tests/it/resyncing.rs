@@ -1,0 +1,119 @@
+//! The manual resync: shared, interrupted, and never in the way of watching.
+
+use std::process::Stdio;
+
+use jiff::{SignedDuration, Timestamp};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::process::Machine;
+use crate::support::imap_server::{ImapServer, Options};
+use crate::support::mail::{RECEIVER, TokenMail, token};
+use crate::support::scripted::Scripted;
+use crate::watching::machine;
+
+const USER: &str = "mariana@idalko.com";
+
+/// How many folders were examined by a resync: each watching line does it once.
+fn finished(daemon: &crate::process::Daemon) -> usize {
+    daemon.log().matches("resync.finished").count()
+}
+
+/// A server whose answer to the header fetch of the second login, which is the
+/// resync's, comes only when it is let go.
+async fn held(gate: std::sync::Arc<std::sync::Barrier>) -> Scripted {
+    let logins = std::sync::atomic::AtomicUsize::new(0);
+    Scripted::answering(move |command| match command {
+        c if c.starts_with("LOGIN") => {
+            logins.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            "TAG OK [CAPABILITY IMAP4rev1] in\r\n".into()
+        }
+        c if c.starts_with("EXAMINE") => {
+            if logins.load(std::sync::atomic::Ordering::Relaxed) > 1 {
+                gate.wait();
+            }
+            "* 0 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT 1] ok\r\nTAG OK done\r\n".into()
+        }
+        _ => "TAG OK done\r\n".into(),
+    })
+    .await
+}
+
+fn held_machine(port: u16) -> Machine {
+    let machine = Machine::new(&format!(
+        "state-dir = \"STATE\"\n[trust]\nreceivers = [\"{RECEIVER}\"]\n\
+         [[account]]\nusername = \"{USER}\"\n\
+         [[mailbox]]\nname = \"ops\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\n\
+         user = \"ops@example.com\"\npoll = \"25m\"\n"
+    ));
+    machine.set_secret("mailbox/ops", "mailbox-pass");
+    machine
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_want_the_same_share_a_run() {
+    let gate = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let server = held(std::sync::Arc::clone(&gate)).await;
+    let machine = held_machine(server.port());
+    let daemon = machine.daemon();
+    daemon.wait_for("mailbox.watching", |_| true);
+    let start = |arguments: &[&str]| {
+        let mut command = machine.command(arguments);
+        command.stdout(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let first = start(&["resync", "--json"]);
+    daemon.wait_for("resync.started", |_| true);
+    let second = start(&["resync", "--json"]);
+    // It has joined when the daemon has answered.
+    daemon.wait_for("resync.joined", |_| true);
+    tokio::task::spawn_blocking(move || gate.wait())
+        .await
+        .unwrap();
+    for child in [first, second] {
+        let output = child.wait_with_output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{printed}");
+        let last = printed.lines().last().unwrap();
+        assert!(last.contains("\"event\":\"finished\""), "{printed}");
+    }
+    assert_eq!(finished(&daemon), 1, "{}", daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn control_c_ends_the_command_and_not_the_run() {
+    let gate = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let server = held(std::sync::Arc::clone(&gate)).await;
+    let machine = held_machine(server.port());
+    let daemon = machine.daemon();
+    daemon.wait_for("mailbox.watching", |_| true);
+    let mut child = machine.command(&["resync"]).spawn().unwrap();
+    daemon.wait_for("resync.started", |_| true);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(finished(&daemon), 0);
+    tokio::task::spawn_blocking(move || gate.wait())
+        .await
+        .unwrap();
+    daemon.wait_for("resync.finished", |line| line["failed"] == 0);
+    assert_eq!(machine.status()["mailboxes"][0]["state"], "polling");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_goes_on_while_a_resync_looks_back() {
+    let server = ImapServer::start(Options::default()).await;
+    let ago = |minutes| Timestamp::now() - SignedDuration::from_mins(minutes);
+    server.deliver(&TokenMail::new(USER, &token(1), ago(9)).bytes());
+    let machine = machine(&server, "");
+    machine.set_secret(&format!("account/{USER}"), "pass");
+    let daemon = machine.daemon();
+    daemon.wait_for("credential.updated", |_| true);
+    server.wait_idling(1).await;
+    for seed in 2..12 {
+        let mut resync = machine.command(&["resync", "--since", "all"]);
+        let mut resync = resync.stdout(Stdio::null()).spawn().unwrap();
+        server.deliver(&TokenMail::new(USER, &token(seed), ago(0)).bytes());
+        daemon.wait_for("credential.updated", |line| line["version"] == seed);
+        assert!(resync.wait().unwrap().success());
+    }
+    assert_eq!(machine.credential(USER), Some(format!("pass{}", token(11))));
+}
