@@ -112,6 +112,22 @@ async fn what_cannot_be_done_is_said() {
     }
 }
 
+/// A mail that cannot be moved is told of once a connection, however often the
+/// folder is looked at, and keeps no other waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_mail_that_cannot_be_moved_keeps_no_other_waiting() {
+    let folder = folder("IMAP4rev1 MOVE").with(3, &token_mail());
+    let server = server(folder, "UID MOVE 2 ").await;
+    let machine = machine(&server, "after = \"move:Done\"");
+    let daemon = machine.daemon();
+    server.wait_heard(1, "SELECT", 4).await;
+    assert_eq!(server.count(1, "UID MOVE 2 "), 1);
+    assert_eq!(server.count(1, "UID MOVE 3 "), 1);
+    let failed = |line: &serde_json::Value| line["uid"] == 2;
+    daemon.wait_for("mailbox.after-failed", failed);
+    assert_eq!(daemon.count("mailbox.after-failed"), 1);
+}
+
 /// Killed between the outcome and what is to be done: it is done after the
 /// restart, and then no more.
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! One folder of a line: opened, caught up, looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,6 +32,8 @@ pub(super) struct Watched {
     narrow: bool,
     /// The server said that there is no such folder.
     is_missing: bool,
+    /// Mails with which `after` could not be done over this connection.
+    refused: BTreeSet<u32>,
 }
 
 /// Where in the folder the task is.
@@ -52,6 +54,7 @@ impl Watched {
             patience: STUMBLING,
             narrow: true,
             is_missing: false,
+            refused: BTreeSet::new(),
         }
     }
 
@@ -63,6 +66,7 @@ impl Watched {
     pub(super) fn forget_session(&mut self) {
         self.position = None;
         self.due = None;
+        self.refused.clear();
     }
 
     /// Waits for no mail that the server does not hand out.
@@ -373,8 +377,13 @@ impl Line {
         self.afterwards(session, watched).await
     }
 
-    /// Does with the mails that are settled what `after` says.
-    async fn afterwards(&self, session: &mut Session, watched: &Watched) -> Result<(), InboxError> {
+    /// Does with the mails that are settled what `after` says. What cannot be
+    /// done with one is told of once a connection, and keeps no other waiting.
+    async fn afterwards(
+        &self,
+        session: &mut Session,
+        watched: &mut Watched,
+    ) -> Result<(), InboxError> {
         let Some(position) = &watched.position else {
             return Ok(());
         };
@@ -389,6 +398,9 @@ impl Line {
             .run(move |worker| worker.waiting_for_after(&name, &folder, uid_validity))
             .await?;
         for uid in waiting {
+            if watched.refused.contains(&uid) {
+                continue;
+            }
             let done = match &self.mailbox.after {
                 After::Nothing => Ok(()),
                 After::Flag(flag) => session.flag(uid, flag).await,
@@ -404,8 +416,8 @@ impl Line {
                         hint = "see `after` of the mailbox, and that the folder is there",
                         "what is to be done with a mail afterwards cannot be done"
                     );
-                    // It is tried again with the next connection.
-                    return Ok(());
+                    watched.refused.insert(uid);
+                    continue;
                 }
                 Err(error) => return Err(error.into()),
             }
