@@ -111,12 +111,12 @@ async fn two_looks(wire: Wire) -> usize {
     let at = format!("{:?}", wire.cut);
     match look(&config).await {
         Ok(()) => assert_eq!(credential(&config), composite(), "{at}"),
-        Err(DaemonError::Incomplete { source, .. }) => match *source {
-            InboxError::Mailbox(error) => {
-                assert!(error.code().starts_with("mailbox-"), "{at}: {error}");
-            }
-            other => panic!("{at}: {other}"),
-        },
+        Err(DaemonError::Incomplete { source, .. }) => {
+            let InboxError::Mailbox(error) = *source else {
+                panic!("{at}: {source}");
+            };
+            assert!(error.code().starts_with("mailbox-"), "{at}: {error}");
+        }
         Err(other) => panic!("{at}: {other}"),
     }
     let said = server.said();

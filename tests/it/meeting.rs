@@ -62,7 +62,7 @@ pub fn write_configuration(folder: &Path, port: u16, more: &str) -> PathBuf {
     let mut keys = more.to_owned();
     for (key, value) in [("poll", "1s"), ("user", "ops@example.com")] {
         if !more.contains(key) {
-            keys.push_str(&format!("\n{key} = \"{value}\""));
+            keys = format!("{keys}\n{key} = \"{value}\"");
         }
     }
     let path = folder.join("tokenwatch.toml");
@@ -189,10 +189,10 @@ impl Meeting {
     /// The mail is taken, once, by the process that was started, without a
     /// panic and without much memory.
     pub async fn ends_well(self) {
-        self.is_well(calm().await + ALLOWANCE);
+        self.check(calm().await + ALLOWANCE);
     }
 
-    fn is_well(self, bound: u64) {
+    fn check(self, bound: u64) {
         self.daemon.wait_for("credential.updated", |_| true);
         assert_eq!(self.machine.credential(USER), composite());
         let history = self.machine.ok(&["credential", "history", USER]);
@@ -215,7 +215,7 @@ async fn calm() -> u64 {
         let meeting = Meeting::over(folder, |_| None).await;
         meeting.daemon.wait_for("credential.updated", |_| true);
         let peak = meeting.daemon.peak();
-        meeting.is_well(u64::MAX);
+        meeting.check(u64::MAX);
         peak
     };
     *CALM.get_or_init(|| measure).await

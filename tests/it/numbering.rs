@@ -25,12 +25,15 @@ fn one() -> Folder {
     Folder::empty().with(5, &token_mail())
 }
 
+/// What a server has wrong about a folder.
+type Change = fn(&mut Folder);
+
 /// At the first connection there is a newsletter, at the second the token mail,
 /// and at the third nothing has happened.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_server_says_of_its_numbers_no_mail_is_missed() {
     let before = Folder::empty().and(4, &newsletter(4));
-    let changes: [(&str, fn(&mut Folder)); 7] = [
+    let changes: [(&str, Change); 7] = [
         ("no UIDVALIDITY", |f| f.uid_validity = None),
         ("UIDVALIDITY 0", |f| f.uid_validity = Some(0)),
         ("no UIDNEXT", |f| f.uid_next = None),
@@ -38,7 +41,7 @@ async fn whatever_the_server_says_of_its_numbers_no_mail_is_missed() {
         ("UIDNEXT 1", |f| f.uid_next = Some(1)),
         ("UIDNEXT of the mail", |f| f.uid_next = Some(5)),
         ("another UIDVALIDITY", |f| {
-            f.uid_validity = Some(f.mails.len() as u32);
+            f.uid_validity = u32::try_from(f.mails.len()).ok();
         }),
     ];
     for (name, change) in changes {

@@ -192,8 +192,8 @@ async fn a_line_without_an_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn search_finds_a_million() {
-    let uids: String = (1..=1_000_000).map(|uid| format!(" {uid}")).collect();
-    let answer = format!("* SEARCH{uids}\r\nTAG OK done\r\n");
+    let uids: Vec<String> = (1..=1_000_000).map(|uid: u32| uid.to_string()).collect();
+    let answer = format!("* SEARCH {}\r\nTAG OK done\r\n", uids.join(" "));
     let meeting = Meeting::over(large(), to(&["SEARCH"], &answer));
     meeting
         .await

@@ -107,16 +107,12 @@ impl Folder {
             let is_wanted =
                 |line: &&str| line.starts_with("From: ") || line.starts_with("Subject: ");
             let header = mail.split("\r\n\r\n").next().unwrap_or_default();
-            let fields: String = header
-                .split("\r\n")
-                .filter(is_wanted)
-                .map(|line| format!("{line}\r\n"))
-                .collect();
+            let fields: Vec<&str> = header.split("\r\n").filter(is_wanted).collect();
             format!(
                 "* {number} FETCH (UID {uid} RFC822.SIZE {} INTERNALDATE \"TODAY 00:00:00 +0000\" \
                  BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {})\r\n",
                 mail.len(),
-                literal(&format!("{fields}\r\n"))
+                literal(&format!("{}\r\n\r\n", fields.join("\r\n")))
             )
         } else if items.contains("BODY.PEEK[]") {
             format!(
@@ -131,13 +127,14 @@ impl Folder {
     /// The mails in which one of the quoted words stands.
     fn search(&self, set: &str, command: &str) -> String {
         let words: Vec<&str> = command.split('"').skip(1).step_by(2).collect();
-        let found: String = self
+        let found: Vec<String> = self
             .by_uid(set)
             .into_iter()
             .map(|number| &self.mails[number - 1])
             .filter(|(_, mail)| words.iter().any(|word| mail.contains(word)))
             .map(|(uid, _)| format!(" {uid}"))
             .collect();
+        let found = found.concat();
         format!("* SEARCH{found}\r\nTAG OK done\r\n")
     }
 }
