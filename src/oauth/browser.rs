@@ -27,7 +27,7 @@ use super::{Client, Http, OauthError, Tokens};
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// How long the browser may take to read our last page.
-const LAST_PAGE: Duration = Duration::from_secs(2);
+const LAST_PAGE: Duration = Duration::from_millis(500);
 
 /// What a person has to be told.
 #[derive(Clone, Debug)]
@@ -86,14 +86,11 @@ impl Client {
         let code = tokio::time::timeout(PATIENCE, listener.code(&state))
             .await
             .map_err(|_| OauthError::Expired)??;
-        client
+        let request = client
             .exchange_code(code)
             .set_pkce_verifier(verifier)
-            .set_redirect_uri(Cow::Borrowed(&redirect))
-            .request_async(http)
-            .await
-            .map_err(OauthError::from_request)
-            .and_then(Tokens::taken_from)
+            .set_redirect_uri(Cow::Borrowed(&redirect));
+        Tokens::of(request.request_async(http).await)
     }
 }
 

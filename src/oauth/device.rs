@@ -53,11 +53,8 @@ impl Client {
             client
                 .exchange_device_access_token(&codes)
                 .request_async(http, pause, Some(patience));
-        tokio::time::timeout(patience, waiting)
-            .await
-            .map_err(|_| OauthError::Expired)?
-            .map_err(OauthError::from_request)
-            .and_then(Tokens::taken_from)
+        let answer = tokio::time::timeout(patience, waiting).await;
+        Tokens::of(answer.map_err(|_| OauthError::Expired)?)
     }
 }
 

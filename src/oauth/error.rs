@@ -19,8 +19,11 @@ pub enum OauthError {
     /// The provider has no such way to sign in, or its address is not known.
     #[error("there is no {0} for this provider")]
     NoEndpoint(&'static str),
-    /// The HTTP client cannot be built: the proxy's address, most likely.
-    #[error("no HTTP client can be made with this proxy")]
+    /// The proxy's address cannot be used. It is not shown: it may hold a password.
+    #[error("the address of the proxy {0}")]
+    Proxy(&'static str),
+    /// The HTTP client cannot be built.
+    #[error("no HTTP client can be made")]
     Client(#[source] reqwest::Error),
     /// No connection to the provider.
     #[error("cannot reach {host}")]
@@ -81,6 +84,9 @@ pub enum Class {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Code(String);
 
+/// An error of the crate, for either kind of its answers.
+pub(super) type RequestError<T> = RequestTokenError<OauthError, StandardErrorResponse<T>>;
+
 impl OauthError {
     /// How the error is to be met.
     pub fn class(&self) -> Class {
@@ -114,7 +120,11 @@ impl OauthError {
                 SETTINGS,
                 "sign in the other way, or name the address that the provider documents",
             ),
-            Self::Client(_) => (Class::Person, SETTINGS, "see the address of the proxy"),
+            Self::Proxy(_) | Self::Client(_) => (
+                Class::Person,
+                SETTINGS,
+                "see `proxy`: http, https, socks5 or socks5h, a host and a port",
+            ),
             Self::Unreachable { .. } => (
                 Class::Transient,
                 UNREACHABLE,

@@ -8,6 +8,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
+use oauth2::url::Url;
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 use reqwest::{NoProxy, Proxy, redirect};
 use rustls::ClientConfig;
@@ -32,10 +33,8 @@ impl Http {
     ///
     /// # Errors
     ///
-    /// [`OauthError::Client`] where the proxy's address cannot be used.
+    /// [`OauthError::Proxy`] where the proxy's address cannot be used.
     pub fn new(tls: ClientConfig, proxy: Option<&str>) -> Result<Self, OauthError> {
-        // The error names the URL, and that may hold the proxy's password.
-        let client = |error: reqwest::Error| OauthError::Client(error.without_url());
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .user_agent(concat!("tokenwatch/", env!("CARGO_PKG_VERSION")))
@@ -46,12 +45,9 @@ impl Http {
             .no_proxy();
         let builder = match proxy {
             None => builder,
-            Some(url) => {
-                let local = NoProxy::from_string("localhost,127.0.0.0/8,::1");
-                builder.proxy(Proxy::all(url).map_err(client)?.no_proxy(local))
-            }
+            Some(url) => builder.proxy(usable(url)?),
         };
-        builder.build().map(Self).map_err(client)
+        builder.build().map(Self).map_err(OauthError::Client)
     }
 
     async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, OauthError> {
@@ -88,6 +84,16 @@ impl Http {
         response.headers_mut().extend(answer.headers().clone());
         Ok(response)
     }
+}
+
+/// reqwest takes a proxy of any scheme, and goes past one that it does not speak.
+fn usable(proxy: &str) -> Result<Proxy, OauthError> {
+    let url = Url::parse(proxy).map_err(|_| OauthError::Proxy("is no URL"))?;
+    if !["http", "https", "socks5", "socks5h"].contains(&url.scheme()) {
+        return Err(OauthError::Proxy("has a scheme that we do not speak"));
+    }
+    let proxy = Proxy::all(url).map_err(|_| OauthError::Proxy("cannot be used"))?;
+    Ok(proxy.no_proxy(NoProxy::from_string("localhost,127.0.0.0/8,::1")))
 }
 
 impl<'c> AsyncHttpClient<'c> for Http {

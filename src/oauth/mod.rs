@@ -19,6 +19,7 @@ mod http;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use oauth2::basic::{BasicClient, BasicTokenResponse};
 use oauth2::url::{Host, Url};
 use oauth2::{
     AuthType, AuthUrl, ClientId, ClientSecret, DeviceAuthorizationUrl, EndpointMaybeSet,
-    EndpointNotSet, EndpointSet, RefreshToken, Scope, TokenResponse, TokenUrl,
+    EndpointNotSet, EndpointSet, ErrorResponseType, RefreshToken, Scope, TokenResponse, TokenUrl,
 };
 
 pub use browser::BrowserPrompt;
@@ -35,6 +36,7 @@ pub use error::{Class, Code, OauthError};
 pub use http::Http;
 
 use crate::secret::Secret;
+use error::RequestError;
 
 /// What a mailbox at Google wants to be asked for.
 pub const GOOGLE_SCOPES: &[&str] = &["https://mail.google.com/"];
@@ -140,12 +142,9 @@ impl Client {
     /// provider from being asked.
     pub async fn refresh(&self, http: &Http, refresh: &Secret) -> Result<Tokens, OauthError> {
         let refresh = RefreshToken::new(refresh.expose().to_owned());
-        self.protocol()?
-            .exchange_refresh_token(&refresh)
-            .request_async(http)
-            .await
-            .map_err(OauthError::from_request)
-            .and_then(Tokens::taken_from)
+        let client = self.protocol()?;
+        let request = client.exchange_refresh_token(&refresh);
+        Tokens::of(request.request_async(http).await)
     }
 
     /// An access token for the application itself (RFC 6749, section 4.4).
@@ -155,13 +154,9 @@ impl Client {
     /// [`OauthError::Refused`] where the provider does not know the application or does not
     /// trust it, and whatever keeps the provider from being asked.
     pub async fn client_credentials(&self, http: &Http) -> Result<Tokens, OauthError> {
-        self.protocol()?
-            .exchange_client_credentials()
-            .add_scopes(self.scopes())
-            .request_async(http)
-            .await
-            .map_err(OauthError::from_request)
-            .and_then(Tokens::taken_from)
+        let client = self.protocol()?;
+        let request = client.exchange_client_credentials();
+        Tokens::of(request.add_scopes(self.scopes()).request_async(http).await)
     }
 
     /// The crate's client. Its copies of secrets are not wiped; they live for one request.
@@ -191,17 +186,21 @@ impl Client {
 }
 
 impl Tokens {
-    fn taken_from(answer: BasicTokenResponse) -> Result<Self, OauthError> {
-        // RFC 6749, appendices A.12 and A.17, but for the space, which no bearer token has (RFC
-        // 6750, section 2.1). SASL puts the token between control characters.
-        let sendable =
-            |token: &str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+    fn of<T>(answer: Result<BasicTokenResponse, RequestError<T>>) -> Result<Self, OauthError>
+    where
+        T: ErrorResponseType + fmt::Display + AsRef<str> + 'static,
+    {
+        let answer = answer.map_err(OauthError::from_request)?;
         let access = answer.access_token().secret();
         let refresh = answer.refresh_token().map(RefreshToken::secret);
-        if !sendable(access) || !refresh.is_none_or(|token| sendable(token)) {
-            return Err(OauthError::Unintelligible(
-                "holds no token that could be sent",
-            ));
+        // RFC 6749, appendices A.12 and A.17, but for the space, which no bearer token has (RFC
+        // 6750, section 2.1). SASL puts the token between control characters.
+        for token in [Some(access), refresh].into_iter().flatten() {
+            if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+                return Err(OauthError::Unintelligible(
+                    "holds a token that cannot be sent",
+                ));
+            }
         }
         Ok(Self {
             access: Secret::new(access.clone()),

@@ -30,6 +30,10 @@ mod cyrus_server;
 #[path = "../support/netns.rs"]
 mod netns;
 
+#[cfg(feature = "system-tests")]
+#[path = "../support/oidc.rs"]
+mod oidc_server;
+
 mod after;
 mod canary;
 mod commands;
@@ -51,6 +55,8 @@ mod meeting;
 mod network;
 mod notified;
 mod numbering;
+#[cfg(feature = "system-tests")]
+mod oauth;
 mod properties;
 mod resyncing;
 mod searching;

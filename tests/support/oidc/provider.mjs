@@ -5,14 +5,14 @@
 // Beside what oidc-provider answers there is /test/…: counters, settings, and a way to take refresh
 // tokens back as an administrator would.
 
-import { webcrypto } from 'node:crypto';
-import { createServer } from 'node:http';
 import { generateKeyPairSync } from 'node:crypto';
+import { createServer } from 'node:http';
 
-// Debian's Node is older than what oidc-provider 9 is written for; these two are all that it lacks.
-globalThis.crypto ??= webcrypto;
-URL.parse ??= (text, base) => (URL.canParse(text, base) ? new URL(text, base) : null);
-const { default: Provider } = await import('oidc-provider');
+// Version 8 is the last that runs on Debian 12's Node.
+import Provider from 'oidc-provider';
+
+// Nobody reads our output after the first line, so notices go where warnings go.
+console.info = console.warn;
 
 const USER = 'ops@example.com';
 const AUDIENCE = 'https://imap.example.com';
@@ -178,8 +178,9 @@ const server = createServer(async (request, response) => {
   const { pathname: path } = new URL(request.url, 'http://localhost');
   if (path.startsWith('/test/')) {
     const answer = control(path, await text(request));
-    response.writeHead(answer ? 200 : 404, { 'content-type': 'application/json' });
-    response.end(JSON.stringify(answer ?? {}));
+    const body = JSON.stringify(answer ?? {});
+    response.writeHead(answer ? 200 : 404, { 'content-length': Buffer.byteLength(body) });
+    response.end(body);
     return;
   }
   counters[path] = (counters[path] ?? 0) + 1;
@@ -199,6 +200,9 @@ server.listen(0, '127.0.0.1', () => {
     // RFC 8628, section 3.2: without `interval` a device asks every five seconds.
     if (context.body?.device_code) context.body.interval = settings.pollSeconds;
   });
+  for (const event of ['server_error', 'grant.error']) {
+    provider.on(event, (_context, error) => console.error(error));
+  }
   provided = provider.callback();
   const key = pair.publicKey.export({ type: 'spki', format: 'pem' });
   console.log(JSON.stringify({ port, key }));
