@@ -147,41 +147,6 @@ async fn every_fault_is_named_and_no_mail_is_passed_over() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_idle_is_polled_and_an_ended_one_is_come_back_from() {
-    let empty = |idle: Vec<Line>| {
-        let mut script = healthy();
-        script.truncate(1);
-        let exists =
-            "* 0 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT 1] ok\r\nTAG OK done\r\n";
-        script.push(("EXAMINE", exists.into()));
-        script.extend(idle);
-        script
-    };
-    for (idle, event) in [
-        (
-            vec![("IDLE", "TAG NO not today\r\n".into())],
-            "mailbox.idle-refused",
-        ),
-        (vec![("IDLE", "TAG BAD\r\n".into())], "mailbox.lost"),
-        (vec![("IDLE", "+ idling\r\n".into())], "mailbox.lost"),
-        (
-            vec![("IDLE", "* BYE idle for too long\r\n".into())],
-            "mailbox.lost",
-        ),
-    ] {
-        let server = Scripted::start(empty(idle)).await;
-        let machine = Machine::new("");
-        configure(&machine, server.port());
-        machine.set_secret("mailbox/ops", "mailbox-pass");
-        let daemon = machine.daemon();
-        daemon.wait_for(event, |_| true);
-        // It comes back, and goes on as before.
-        daemon.wait_for_nth("mailbox.connected", 2, |_| true);
-        assert!(daemon.stop().0.success());
-    }
-}
-
 /// What a server says that has `exists` mails, the last of which is a token
 /// mail with this UID.
 fn with_mail(exists: u32, uid: u32, heads: &str) -> Vec<Line> {

@@ -34,27 +34,37 @@ mod netns;
 #[path = "../support/oidc.rs"]
 mod oidc_server;
 
+mod after;
 mod canary;
 mod commands;
 mod connecting;
 mod corpus;
+mod cut;
 #[cfg(feature = "system-tests")]
 mod dovecot;
 mod faults;
+mod fetching;
 #[cfg(feature = "system-tests")]
 mod folders;
 mod house;
+mod idling;
 mod killed;
+mod login;
+mod meeting;
 #[cfg(feature = "system-tests")]
 mod network;
+mod notified;
+mod numbering;
 #[cfg(feature = "system-tests")]
 mod oauth;
 mod properties;
 mod resyncing;
+mod searching;
 #[cfg(feature = "system-tests")]
 mod second_server;
 mod senders;
 mod shipped;
+mod stimuli;
 #[cfg(feature = "system-tests")]
 mod system;
 mod watching;

@@ -195,7 +195,7 @@ impl ImapServer {
 }
 
 /// TLS with a certificate for this address, and the CA that has signed it.
-fn certify(address: IpAddr) -> (String, TlsAcceptor) {
+pub fn certify(address: IpAddr) -> (String, TlsAcceptor) {
     let certified = Certified::new(Some(address));
     let certificate = CertificateDer::from_pem_slice(certified.certificate.as_bytes());
     let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).unwrap();

@@ -23,6 +23,7 @@ pub mod authority;
 pub mod bombs;
 pub mod dns;
 pub mod endless;
+pub mod folder;
 pub mod ground;
 pub mod imap_server;
 pub mod mail;
@@ -30,3 +31,6 @@ pub mod proxy;
 pub mod scripted;
 pub mod signer;
 pub mod trust;
+
+/// How long a server waits for a client before a test gives up.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -268,6 +268,22 @@ impl Daemon {
         rustix::process::Pid::from_child(&self.child)
     }
 
+    /// The most memory that it has had so far (`VmHWM`), in KiB.
+    pub(crate) fn peak(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let figure = line.unwrap().trim().strip_suffix(" kB").unwrap();
+        figure.parse().unwrap()
+    }
+
+    /// How many lines with this event there are so far.
+    pub(crate) fn count(&self, event: &str) -> usize {
+        let lines = self.log.lines.lock().unwrap();
+        let is_it = |line: &&Value| line["event"] == event;
+        lines.parsed.iter().filter(is_it).count()
+    }
+
     fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }

@@ -1,0 +1,120 @@
+//! FETCH as servers do it: more than was asked for, less, twice, in any order,
+//! with other news in between.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use crate::meeting::{Meeting, USER, composite, machine, misbehaving, token_mail};
+use crate::support::folder::Folder;
+use crate::support::mail::newsletter;
+
+/// UIDs 1, 2 and 3, of which the second is the token mail.
+fn three() -> Folder {
+    Folder::empty()
+        .and(1, &newsletter(1))
+        .with(2, &token_mail())
+        .and(3, &newsletter(3))
+}
+
+/// What is said instead of the heads of all three, which go wrong like this.
+fn heads(kind: &str) -> String {
+    let head = |number: usize| three().fetched(number, "RFC822.SIZE");
+    let (one, two, three) = (head(1), head(2), head(3));
+    // The third is the second one once the first is gone.
+    let moved = |line: &str, from: &str, to: &str| line.replacen(from, to, 1);
+    let lines = match kind {
+        "twice" => format!("{one}{two}{two}{three}{one}"),
+        "backwards" => format!("{three}{two}{one}"),
+        "not asked for" => {
+            let foreign = moved(&head(2), "* 2 FETCH (UID 2 ", "* 9 FETCH (UID 77 ");
+            format!("* 3 FETCH (FLAGS (\\Seen))\r\n{foreign}{one}{two}* 7 RECENT\r\n{three}")
+        }
+        "expunged" => format!(
+            "{one}* 1 EXPUNGE\r\n{}{}",
+            moved(&two, "* 2 ", "* 1 "),
+            moved(&three, "* 3 ", "* 2 ")
+        ),
+        "expunged behind" => format!("{one}{two}{three}* 1 EXPUNGE\r\n"),
+        "left out" => format!("{one}{three}"),
+        "nothing" => String::new(),
+        _ => unreachable!(),
+    };
+    lines + "TAG OK done\r\n"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_what_is_there_misses_nothing() {
+    for kind in [
+        "twice",
+        "backwards",
+        "not asked for",
+        "expunged",
+        "expunged behind",
+    ] {
+        let server = misbehaving(three(), move |command| {
+            let all = command.starts_with("UID FETCH 1:3 (UID RFC822.SIZE");
+            all.then(|| heads(kind))
+        })
+        .await;
+        let machine = machine(&server, "");
+        machine.ok(&["run", "--once"]);
+        assert_eq!(machine.credential(USER), composite(), "{kind}");
+        let bodies = |(_, said): &&(usize, String)| said.contains("BODY.PEEK[]");
+        let heard = server.heard();
+        assert_eq!(heard.iter().filter(bodies).count(), 1, "{kind}: {heard:?}");
+    }
+}
+
+/// The same for what is announced, where one question must do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_news_misses_nothing() {
+    for kind in [
+        "twice",
+        "backwards",
+        "not asked for",
+        "expunged",
+        "expunged behind",
+        "left out",
+        "nothing",
+    ] {
+        let misbehave = move |command: &str, arrived: &AtomicBool| match command {
+            "IDLE" if !arrived.swap(true, SeqCst) => Some("+ idling\r\n* 3 EXISTS\r\n".into()),
+            c if c.starts_with("UID FETCH 1:* (UID RFC822.SIZE") => Some(heads(kind)),
+            _ => None,
+        };
+        let meeting = Meeting::with("", Folder::empty(), three(), misbehave).await;
+        meeting.server.wait_heard(1, "IDLE", 2).await;
+        meeting.daemon.wait_for("notice.updated", |_| true);
+        let updated = meeting.daemon.count("notice.updated");
+        let again = meeting.daemon.count("notice.duplicate");
+        assert_eq!((updated, again), (1, 0), "{kind}");
+        meeting.ends_well().await;
+    }
+}
+
+/// The heads leave the mail out, in windows of every size; the list shows that
+/// it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_is_left_out_is_asked_for_over_another_connection() {
+    let meeting = Meeting::over(three(), |command| {
+        let heads_of = |set: &str| command.starts_with(&format!("UID FETCH {set} (UID RFC822"));
+        if ["1:3", "1:2", "2:3"].into_iter().any(heads_of) {
+            return Some(heads("left out"));
+        }
+        heads_of("2").then(|| "TAG OK done\r\n".into())
+    });
+    let named = "does not hand out the mail with UID 2";
+    meeting.await.ends_in_a_reconnect(named).await;
+}
+
+/// The body of another mail, or an empty answer, is not taken for this one's.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_mails_body_is_not_believed() {
+    let other = three().fetched(3, "BODY.PEEK[]") + "TAG OK done\r\n";
+    for answer in [other, "TAG OK done\r\n".to_owned()] {
+        let meeting = Meeting::over(three(), move |command| {
+            command.contains("BODY.PEEK[]").then(|| answer.clone())
+        });
+        let named = "does not hand out the mail with UID 2";
+        meeting.await.ends_in_a_reconnect(named).await;
+    }
+}
