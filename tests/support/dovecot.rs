@@ -4,59 +4,104 @@
 //! The system's own Dovecot is neither read nor changed. The configuration is for Dovecot 2.3;
 //! 2.4 has another syntax.
 
-use std::fs::{self, File, FileTimes};
-use std::io::Write;
-use std::net::TcpListener;
-use std::os::unix::{fs::chown, process::CommandExt};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use tempfile::TempDir;
+use crate::support::ground::{Ground, children, free_port, signal};
+
+#[path = "dovecot_mail.rs"]
+mod mail;
 
 const USER: &str = "ops@example.com";
 const PASSWORD: &str = "mailbox-pass";
 
-/// A Dovecot with one user and one mailbox, gone with all its processes when dropped.
+/// What Dovecot 2.3.19 offers after login.
+const CAPABILITIES: &str = "IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE SORT SORT=DISPLAY \
+    THREAD=REFERENCES THREAD=REFS THREAD=ORDEREDSUBJECT MULTIAPPEND URL-PARTIAL CATENATE UNSELECT \
+    CHILDREN NAMESPACE UIDPLUS LIST-EXTENDED I18NLEVEL=1 CONDSTORE QRESYNC ESEARCH ESORT SEARCHRES \
+    WITHIN CONTEXT=SEARCH LIST-STATUS BINARY MOVE SNIPPET=FUZZY PREVIEW=FUZZY PREVIEW STATUS=SIZE \
+    SAVEDATE LITERAL+ NOTIFY";
+
+/// What a test wants of its server.
+pub struct Options {
+    /// How many users `u1`, `u2`, … there are beside the ordinary one, with the same password.
+    pub users: usize,
+    /// How many sessions one user may have at a time.
+    pub connections: usize,
+    /// The ways to log in.
+    pub mechanisms: &'static str,
+    /// Capabilities that it does not tell of, IDLE for one.
+    pub without: &'static [&'static str],
+    /// More lines of configuration, which come last and win. `FOLDER` in them is the folder of
+    /// `files`.
+    pub more: &'static str,
+    /// Files that these lines name, by their path from the folder on; `FOLDER` in them is the same.
+    pub files: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            users: 0,
+            connections: 100,
+            mechanisms: "plain login",
+            without: &[],
+            more: "",
+            files: Vec::new(),
+        }
+    }
+}
+
+/// A Dovecot, gone with all its processes when dropped.
 pub struct Dovecot {
-    folder: TempDir,
+    ground: Ground,
     ca_file: PathBuf,
-    /// User and group of the folder and of all processes.
-    ids: [u32; 2],
     port: u16,
+    starttls_port: u16,
     /// The master process; none while the server is stopped.
     master: Option<Child>,
 }
 
 impl Dovecot {
-    /// Starts a server with an empty mailbox and waits until the user can log in.
+    /// Starts a server with one user and an empty mailbox, and waits until the user can log in.
     pub fn start() -> Self {
-        // The usual folder for temporary files may have a long name, and the path of a Unix socket
-        // has to do with about a hundred bytes.
-        let folder = TempDir::with_prefix_in("dc", "/tmp").unwrap();
-        // Dovecot serves no mail as root. Root and everybody else take the same path all the same:
-        // one unprivileged user for all processes.
-        let me = id(&["-un"]);
-        let user = if me == "root" { "nobody" } else { &me };
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+        Self::with(Options::default())
+    }
+
+    /// Starts such a server, and waits until users can log in.
+    pub fn with(options: Options) -> Self {
+        let ground = Ground::new("dc");
         let mut server = Self {
-            ca_file: folder.path().join("ca.pem"),
-            folder,
-            ids: ["-u", "-g"].map(|which| id(&[which, user]).parse().unwrap()),
-            port: free.unwrap().port(),
+            ca_file: ground.path("ca.pem"),
+            ground,
+            port: free_port(),
+            starttls_port: free_port(),
             master: None,
         };
-        for name in ["", "Maildir", "Maildir/cur", "Maildir/new", "Maildir/tmp"] {
-            fs::create_dir_all(server.path(name)).unwrap();
-            server.own(name);
+        let more = (1..=options.users).map(|n| format!("u{n}"));
+        let mut users = String::new();
+        for user in more.chain([USER.to_owned()]) {
+            let inbox = mail::maildir(&user, "INBOX");
+            let parts = ["cur", "new", "tmp"].map(|part| format!("{inbox}/{part}"));
+            server.ground.folders(&parts.each_ref().map(String::as_str));
+            users += &format!("{user}:{{PLAIN}}{PASSWORD}\n");
         }
-        server.write("log", "");
-        server.write("users", format!("{USER}:{{PLAIN}}{PASSWORD}\n"));
-        server.write("dovecot.conf", server.configuration(user));
-        server.certify();
+        server.ground.write("log", "");
+        server.ground.write("users", users);
+        let folder = server.ground.folder().display().to_string();
+        for (name, content) in &options.files {
+            if let Some((within, _)) = name.rsplit_once('/') {
+                server.ground.folders(&[within]);
+            }
+            let content = content.replace("FOLDER", &folder);
+            server.ground.write(name, content);
+        }
+        let configuration = server.configuration(&options);
+        server.ground.write("dovecot.conf", configuration);
+        server.ground.certify();
         server.launch();
         server
     }
@@ -66,70 +111,39 @@ impl Dovecot {
         self.port
     }
 
+    /// The loopback port that speaks IMAP and offers STARTTLS. It takes passwords without TLS too,
+    /// for Dovecot counts loopback as safe; `ssl = required` in the options ends that.
+    pub fn starttls_port(&self) -> u16 {
+        self.starttls_port
+    }
+
     /// The PEM file of the authority that signed the server's certificate.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
     }
 
-    /// Puts a mail into the inbox, in one step as seen by the server.
-    pub fn deliver(&self, raw: &[u8]) {
-        self.put(raw, FileTimes::new());
-    }
-
-    /// Puts a mail into the inbox as if received at that time: Dovecot takes a mail's INTERNALDATE
-    /// from the time of its file, in whole seconds.
-    pub fn deliver_at(&self, raw: &[u8], received: SystemTime) {
-        self.put(raw, FileTimes::new().set_modified(received));
-    }
-
-    fn put(&self, raw: &[u8], times: FileTimes) {
-        // Mails that are new together get their UIDs in the order of the numbers in their names.
-        static NUMBER: AtomicU32 = AtomicU32::new(1);
-        let name = format!("{}.localhost", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let [tmp, new] = ["tmp", "new"].map(|folder| format!("Maildir/{folder}/{name}"));
-        self.write(&tmp, raw).set_times(times).unwrap();
-        fs::rename(self.path(&tmp), self.path(&new)).unwrap();
-    }
-
-    /// Ends all sessions of the user, as an administrator would. It fails when there was none: the
-    /// test would then wait for nothing.
+    /// Ends all sessions of the ordinary user, as an administrator would. It fails when there was
+    /// none: the test would then wait for nothing.
     pub fn kick(&self) {
-        let mut kick = self.command("doveadm");
-        let output = kick.args(["kick", USER]).output().unwrap();
-        assert!(output.status.success(), "nobody to kick: {output:?}");
-    }
-
-    /// Removes what the server knows of the mails' UIDs, so that the next session finds another
-    /// UIDVALIDITY. The mails stay. A session that has the mailbox open still knows the old UIDs:
-    /// kick it, or deliver a mail, at which Dovecot ends such a session by itself with a BYE.
-    pub fn forget_uids(&self) {
-        for name in self.names("") {
-            if name == "dovecot-uidlist" || name.starts_with("dovecot.index") {
-                fs::remove_file(self.path("Maildir").join(name)).unwrap();
-            }
-        }
+        self.doveadm(&["kick", USER]);
     }
 
     /// Ends all sessions with a BYE, stops the server and returns when its last process is gone.
     pub fn stop(&mut self) {
+        // A stopped process would not hear of it.
+        self.resume();
         let Some(mut master) = self.master.take() else {
             return;
         };
         let id = master.id();
-        signal("-TERM", &[&id.to_string()]);
+        signal("-TERM", &[id.to_string()]);
         let start = Instant::now();
         // The master ends after its children, but by itself lets the sessions go on for ten seconds.
         // The login processes must stay until they have passed on the BYE. Whoever is left after
         // three seconds is killed, with the children before the master, so that none is orphaned.
         while master.try_wait().unwrap().is_none() {
             let late = start.elapsed() > Duration::from_secs(3);
-            let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
-            let children = children.unwrap_or_default();
-            let mut children: Vec<_> = children.split_whitespace().collect();
-            children.retain(|child| {
-                let name = fs::read_to_string(format!("/proc/{child}/comm"));
-                late || name.is_ok_and(|name| name == "imap\n")
-            });
+            let children = children(id, |name| late || name == "imap");
             signal(if late { "-KILL" } else { "-TERM" }, &children);
             if late {
                 master.kill().unwrap();
@@ -138,130 +152,139 @@ impl Dovecot {
         }
     }
 
-    /// Stops the server if it runs, and starts it with the same port, mails and certificate.
+    /// Stops the server if it runs, and starts it with the same ports, mails and certificate.
     pub fn restart(&mut self) {
         self.stop();
         self.launch();
     }
 
-    /// The names of the mails' files, each with its folder `cur/` or `new/`, sorted. They end in
-    /// the mails' flags, so equal lists say that a client left the mailbox as it was.
-    pub fn flags(&self) -> Vec<String> {
-        ["cur", "new"].map(|folder| self.names(folder)).concat()
+    /// Stops the processes of all sessions where they stand: the connections stay, and nothing is
+    /// answered on them. It fails when there was no session.
+    pub fn pause(&self) {
+        let sessions = self.children(|name| name == "imap");
+        assert!(!sessions.is_empty(), "no session to pause");
+        signal("-STOP", &sessions);
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+    /// Stops every process of the server. The kernel still takes connections for it, and nobody
+    /// greets on them.
+    pub fn freeze(&self) {
+        signal("-STOP", &self.processes());
     }
 
-    fn own(&self, name: &str) {
-        let [uid, gid] = self.ids.map(Some);
-        chown(self.path(name), uid, gid).unwrap();
+    /// Lets go on what `pause` or `freeze` has stopped.
+    pub fn resume(&self) {
+        signal("-CONT", &self.processes());
     }
 
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> File {
-        let mut file = File::create_new(self.path(name)).unwrap();
-        file.write_all(content.as_ref()).unwrap();
-        self.own(name);
-        file
+    /// How many sessions there are, of all users.
+    pub fn sessions(&self) -> usize {
+        self.children(|name| name == "imap").len()
     }
 
-    /// What is in a folder of the mailbox, named from the mailbox on.
-    fn names(&self, folder: &str) -> Vec<String> {
-        let mail = self.path("Maildir");
-        let entries = fs::read_dir(mail.join(folder)).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let names = paths.map(|path| path.strip_prefix(&mail).unwrap().to_owned());
-        let mut names: Vec<_> = names.map(|name| name.display().to_string()).collect();
-        names.sort();
-        names
+    /// The server's own log so far: why it refused a login, or ended a session.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.ground.path("log")).unwrap()
     }
 
-    /// Makes an authority, and a certificate of the server signed by it.
-    fn certify(&self) {
-        let mut params = CertificateParams::default();
-        let name = &mut params.distinguished_name;
-        name.push(DnType::CommonName, "Test authority");
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
-        let key = KeyPair::generate().unwrap();
-        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
-        self.write("ca.pem", authority.pem());
+    /// The master, and then its children: stopped in this order, it makes no more of them.
+    fn processes(&self) -> Vec<String> {
+        let master = self.master.iter().map(|master| master.id().to_string());
+        master.chain(self.children(|_| true)).collect()
+    }
 
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let mut params = CertificateParams::new(names).unwrap();
-        params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        self.write("server.pem", certificate.pem());
-        self.write("server.key", key.serialize_pem());
+    fn children(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let master = self.master.as_ref();
+        master.map_or_else(Vec::new, |master| children(master.id(), wanted))
     }
 
     /// Nothing in it needs root: not another user, nor another group, nor a chroot. Without the
-    /// listener for penalties, failed logins do not slow down the logins that follow.
-    fn configuration(&self, user: &str) -> String {
-        let (folder, port) = (self.folder.path().display(), self.port);
-        let ([uid, gid], group) = (self.ids, id(&["-gn", user]));
+    /// listener for penalties, failed logins do not slow down the logins that follow. Each session
+    /// keeps two processes, and there may be many.
+    fn configuration(&self, options: &Options) -> String {
+        let Self {
+            port,
+            starttls_port,
+            ground,
+            ..
+        } = self;
+        let (folder, user) = (ground.folder().display().to_string(), ground.user());
+        let ([uid, gid], group) = (ground.ids(), ground.group());
+        let offered = CAPABILITIES.split(' ');
+        let offered = offered.filter(|offer| !options.without.contains(offer));
+        let capability = offered.collect::<Vec<_>>().join(" ");
+        let (mechanisms, connections) = (options.mechanisms, options.connections);
+        let more = options.more.replace("FOLDER", &folder);
         format!(
             "base_dir = {folder}/run
             state_dir = {folder}/state
             log_path = {folder}/log
-            mail_location = maildir:{folder}/Maildir
-            mail_max_userip_connections = 100
+            mail_location = maildir:{folder}/mail/%u
+            mail_max_userip_connections = {connections}
             auth_failure_delay = 1 secs
+            auth_mechanisms = {mechanisms}
+            imap_capability = {capability}
             default_internal_user = {user}
             default_internal_group = {group}
             default_login_user = {user}
+            default_process_limit = 2000
+            default_client_limit = 10000
             first_valid_uid = 1
             listen = 127.0.0.1
             protocols = imap
+            ssl = yes
             ssl_cert = <{folder}/server.pem
             ssl_key = <{folder}/server.key
             passdb {{
               driver = passwd-file
               args = {folder}/users
+              mechanisms = plain login
             }}
             userdb {{
               driver = static
-              args = uid={uid} gid={gid} home={folder}
+              args = uid={uid} gid={gid} home={folder} allow_all_users=yes
             }}
             service/anvil/chroot =
             service/anvil/unix_listener/anvil-auth-penalty/mode = 0
             service/imap-login/chroot =
-            service/imap-login/inet_listener/imap/port = 0
+            service/imap-login/inet_listener/imap/port = {starttls_port}
             service/imap-login/inet_listener/imaps/port = {port}
+            {more}
             "
         )
     }
 
-    /// One of Dovecot's programs, which are not on everybody's search path.
+    /// One of Dovecot's programs.
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin");
-        command.uid(self.ids[0]).gid(self.ids[1]);
-        command.current_dir(self.folder.path());
-        command.arg("-c").arg(self.path("dovecot.conf"));
+        let mut command = self.ground.command(program);
+        command.arg("-c").arg(self.ground.path("dovecot.conf"));
         command
     }
 
-    /// Starts the master process and waits until the user can log in.
+    /// Runs a command of the administrator, which must succeed.
+    fn doveadm(&self, arguments: &[&str]) {
+        let output = self.command("doveadm").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+
+    /// Starts the master process and waits until it answers for users.
     fn launch(&mut self) {
         // What Dovecot says before it has read its configuration goes to its own outputs.
-        let log = File::options().append(true).open(self.path("log")).unwrap();
+        let mut log = File::options();
+        let log = log.append(true).open(self.ground.path("log")).unwrap();
         let mut command = self.command("dovecot");
         command.arg("-F").stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let master = command.spawn().expect("Dovecot (Debian: dovecot-imapd)");
         self.master = Some(master);
         let start = Instant::now();
-        let mut login = self.command("doveadm");
-        login.args(["auth", "test", USER, PASSWORD]);
-        // The ports are open before there is anything to ask for a login.
-        while !login.output().unwrap().status.success() {
+        let mut user = self.command("doveadm");
+        user.args(["user", USER]);
+        // The ports are open before there is anything to ask for a user.
+        while !user.output().unwrap().status.success() {
             let ended = self.master.as_mut().unwrap().try_wait().unwrap().is_some();
             let hopeless = ended || start.elapsed() > Duration::from_secs(15);
-            let log = fs::read_to_string(self.path("log")).unwrap();
-            assert!(!hopeless, "Dovecot does not come up:\n{log}");
+            assert!(!hopeless, "Dovecot does not come up:\n{}", self.log());
             sleep(Duration::from_millis(20));
         }
     }
@@ -271,18 +294,4 @@ impl Drop for Dovecot {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// What `id` says of a user, which the standard library cannot ask for.
-fn id(arguments: &[&str]) -> String {
-    let output = Command::new("id").args(arguments).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// Sends a signal: the standard library knows only the one that nobody can answer. Failure says
-/// that a process has ended meanwhile, which is as good.
-fn signal(name: &str, pids: &[&str]) {
-    let mut kill = Command::new("sh");
-    kill.args(["-c", "kill \"$@\"", "sh", name]).args(pids);
-    kill.stderr(Stdio::null()).status().unwrap();
 }

@@ -19,8 +19,10 @@
     reason = "a test fails by a panic, and is no daemon"
 )]
 
+pub mod authority;
 pub mod bombs;
 pub mod dns;
+pub mod ground;
 pub mod imap_server;
 pub mod mail;
 pub mod scripted;
