@@ -129,10 +129,7 @@ fn a_secret_that_can_be_none_is_65_and_changes_nothing() {
     let said = machine
         .run_with_input(&["secret", "set", "mailbox/opps"], "x")
         .stderr;
-    assert!(
-        said.contains("asks for mailbox/opps yet"),
-        "{said}"
-    );
+    assert!(said.contains("asks for mailbox/opps yet"), "{said}");
     machine.ok(&["secret", "remove", "mailbox/opps"]);
     machine
         .run(&["secret", "remove", "mailbox/opps"])

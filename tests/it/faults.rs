@@ -38,8 +38,14 @@ fn healthy() -> Vec<Line> {
                 .into(),
         ),
         ("FETCH 293:300 (UID RFC822.SIZE", head(300, 1001)),
-        ("UID SEARCH UID 1001 ", "* SEARCH 1001\r\nTAG OK done\r\n".into()),
-        ("UID SEARCH UID 1:501", "* SEARCH 1\r\nTAG OK done\r\n".into()),
+        (
+            "UID SEARCH UID 1001 ",
+            "* SEARCH 1001\r\nTAG OK done\r\n".into(),
+        ),
+        (
+            "UID SEARCH UID 1:501",
+            "* SEARCH 1\r\nTAG OK done\r\n".into(),
+        ),
         ("UID FETCH 1 (UID RFC822.SIZE", head(1, 1)),
     ]
 }
@@ -242,7 +248,10 @@ async fn an_answer_that_leaves_a_mail_out_is_not_believed() {
              BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {2}\r\n\r\n)\r\nTAG OK done\r\n"
                 .into(),
         ),
-        ("FETCH 2 (UID)", "* 2 FETCH (UID 7)\r\nTAG OK done\r\n".into()),
+        (
+            "FETCH 2 (UID)",
+            "* 2 FETCH (UID 7)\r\nTAG OK done\r\n".into(),
+        ),
         (
             "UID FETCH 1:7 (UID)",
             "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 7)\r\nTAG OK done\r\n".into(),

@@ -22,6 +22,9 @@ mod process;
 #[path = "../support/dovecot.rs"]
 mod dovecot_server;
 
+#[path = "../support/soak/mod.rs"]
+mod soaking;
+
 mod canary;
 mod commands;
 mod corpus;
@@ -33,6 +36,7 @@ mod killed;
 mod properties;
 mod senders;
 mod shipped;
+mod soak;
 #[cfg(feature = "system-tests")]
 mod system;
 mod watching;
