@@ -34,6 +34,9 @@ mod netns;
 #[path = "../support/oidc.rs"]
 mod oidc_server;
 
+#[path = "../support/soak/mod.rs"]
+mod soaking;
+
 mod after;
 mod canary;
 mod commands;
@@ -64,6 +67,7 @@ mod searching;
 mod second_server;
 mod senders;
 mod shipped;
+mod soak;
 mod stimuli;
 #[cfg(feature = "system-tests")]
 mod system;

@@ -128,6 +128,14 @@ impl Dovecot {
         self.doveadm(&["kick", USER]);
     }
 
+    /// The same where there may be none.
+    pub fn kick_if_any(&self) {
+        self.command("doveadm")
+            .args(["kick", USER])
+            .output()
+            .unwrap();
+    }
+
     /// Ends all sessions with a BYE, stops the server and returns when its last process is gone.
     pub fn stop(&mut self) {
         // A stopped process would not hear of it.

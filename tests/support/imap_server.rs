@@ -35,6 +35,7 @@ mod imap_query;
 mod imap_session;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
@@ -42,7 +43,7 @@ use jiff::Timestamp;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -72,6 +73,14 @@ pub struct Options {
     pub address: IpAddr,
     pub user: String,
     pub password: String,
+}
+
+/// INBOX at a moment.
+pub struct Inbox {
+    pub uid_validity: u32,
+    pub uid_next: u32,
+    /// The mails with their UIDs.
+    pub mails: Vec<(u32, Arc<[u8]>)>,
 }
 
 impl Default for Options {
@@ -143,7 +152,32 @@ impl ImapServer {
 
     /// Drops every connection without a word, not even TLS's goodbye.
     pub fn cut(&self) {
+        self.state.resets.store(false, Relaxed);
         self.state.end_era(true);
+    }
+
+    /// Drops every connection with an RST, as a firewall does that has
+    /// forgotten them.
+    pub fn reset(&self) {
+        self.state.resets.store(true, Relaxed);
+        self.state.end_era(true);
+    }
+
+    /// Takes no connections until it is told to take them again. The kernel
+    /// still does, so clients wait for a greeting.
+    pub fn stop_accepting(&self, stop: bool) {
+        self.state.accepting.send_replace(!stop);
+    }
+
+    /// INBOX as it is now.
+    pub fn inbox(&self) -> Inbox {
+        let mailbox = self.state.mailbox.lock().unwrap();
+        let mails = mailbox.mails.iter();
+        Inbox {
+            uid_validity: mailbox.uid_validity,
+            uid_next: mailbox.uid_next,
+            mails: mails.map(|mail| (mail.uid, mail.raw.clone())).collect(),
+        }
     }
 
     /// Answers every login with `NO [AUTHENTICATIONFAILED]`.
@@ -214,10 +248,15 @@ pub fn certify(address: IpAddr) -> (String, TlsAcceptor) {
 /// Accepts connections until it is dropped, and they with it.
 async fn listen(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
     let mut connections = JoinSet::new();
+    let mut accepting = state.accepting.subscribe();
     loop {
+        let accepted = async {
+            accepting.wait_for(|accepting| *accepting).await.ok();
+            listener.accept().await
+        };
         tokio::select! {
             // An error here is that of one connection which is gone already.
-            accepted = listener.accept() => if let Ok((tcp, _)) = accepted {
+            accepted = accepted => if let Ok((tcp, _)) = accepted {
                 let era = state.era.borrow().now;
                 connections.spawn(serve(tcp, tls.clone(), Arc::clone(&state), era));
             },
@@ -229,7 +268,16 @@ async fn listen(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
 /// One connection, until either side ends it.
 async fn serve(tcp: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>, era: u64) {
     let mut eras = state.era.subscribe();
-    let cut = async { drop(eras.wait_for(|now| now.cuts(era)).await) };
+    // The same socket once more: a close that does not linger is an RST.
+    let socket = tcp.as_fd().try_clone_to_owned().unwrap();
+    let socket = TcpSocket::from_std_stream(socket.into());
+    let cut = async {
+        drop(eras.wait_for(|now| now.cuts(era)).await);
+        if state.resets.load(Relaxed) {
+            socket.set_zero_linger().ok();
+        }
+    };
+    let state = Arc::clone(&state);
     let talk = async {
         tcp.set_nodelay(true).ok();
         if let Some(tls) = tls {
@@ -252,6 +300,9 @@ struct State {
     changed: watch::Sender<()>,
     era: watch::Sender<Era>,
     idling: watch::Sender<Idlers>,
+    accepting: watch::Sender<bool>,
+    /// A cut is an RST.
+    resets: AtomicBool,
     refuse_logins: AtomicBool,
     refuse_search: AtomicBool,
     logins: AtomicUsize,
@@ -295,6 +346,8 @@ impl State {
             changed: watch::Sender::default(),
             era: watch::Sender::default(),
             idling: watch::Sender::default(),
+            accepting: watch::Sender::new(true),
+            resets: AtomicBool::default(),
             refuse_logins: AtomicBool::default(),
             refuse_search: AtomicBool::default(),
             logins: AtomicUsize::default(),

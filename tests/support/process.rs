@@ -264,6 +264,17 @@ impl Daemon {
         self.log.lines.lock().unwrap().text.join("\n")
     }
 
+    /// The lines that were logged, without the first `known` of them.
+    pub(crate) fn lines_after(&self, known: usize) -> Vec<String> {
+        let lines = self.log.lines.lock().unwrap();
+        lines.text.iter().skip(known).cloned().collect()
+    }
+
+    /// Whether it has ended, by itself or by a signal, and its log is complete.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.log.lines.lock().unwrap().ended
+    }
+
     pub(crate) fn pid(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_child(&self.child)
     }
@@ -284,7 +295,7 @@ impl Daemon {
         lines.parsed.iter().filter(is_it).count()
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
