@@ -150,6 +150,11 @@ impl InboxError {
         }
     }
 
+    /// Whether the connection is lost for an answer that cannot be used.
+    pub(super) fn is_garbage(&self) -> bool {
+        matches!(self, Self::Mailbox(error) if error.is_garbage())
+    }
+
     /// The exit code of a command that fails for it. What the storage does is
     /// told apart by its own errors.
     pub fn exit_code(&self) -> u8 {
@@ -172,7 +177,7 @@ impl InboxError {
             Self::Mailbox(error) => match error.class() {
                 Class::Login => PERMISSION,
                 Class::Person => CONFIGURATION,
-                Class::Transient if error.is_garbage() => BAD_INPUT,
+                Class::Transient if self.is_garbage() => BAD_INPUT,
                 Class::Transient => UNREACHABLE,
             },
             Self::HeldBack { .. } | Self::OneTooMany(_) => match self.class() {

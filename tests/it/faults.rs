@@ -79,8 +79,6 @@ async fn every_fault_is_named_and_no_mail_is_passed_over() {
     })
     .await;
     good.deliver(&TokenMail::new(USER, &token(1), Timestamp::now()).bytes());
-    let nested = format!("* 1 FETCH (UID 1 X {}", "(".repeat(500));
-    let hidden = format!("* 1 FETCH (X a\" BODYSTRUCTURE {}", "(".repeat(500));
     let faults = [
         (
             "LOGIN",
@@ -110,26 +108,12 @@ async fn every_fault_is_named_and_no_mail_is_passed_over() {
             "lost during EXAMINE",
         ),
         ("UID FETCH 1 (UID RFC", "", 69, "lost during FETCH"),
-        ("UID FETCH 1 (UID RFC", &nested, 65, "nested deeper"),
-        (
-            "UID FETCH 1 (UID RFC",
-            "* 1 FETCH (UID 1 BODY[] {500000000}\r\n",
-            65,
-            "literal is larger",
-        ),
         (
             "UID FETCH 1 (UID BODY",
             "* 1 FETCH (UID 1 BODY[] {900}\r\nFrom: supp",
             69,
             "lost during FETCH",
         ),
-        (
-            "UID FETCH 1 (UID RFC",
-            "* 1 FETCH (UID 1 INTERNALDATE NIL)\r\n",
-            65,
-            "cannot be understood",
-        ),
-        ("UID FETCH 1 (UID RFC", &hidden, 65, "nested deeper"),
     ];
     for (at, answer, code, named) in faults {
         let server = Scripted::start(broken(at, answer)).await;
@@ -188,6 +172,8 @@ async fn a_server_that_goes_back_behind_the_cursor_is_looked_through_again() {
 
     let mut script = vec![login, examined(1, 901)];
     let all = "* 1 FETCH (UID 900)\r\nTAG OK done\r\n";
+    // It has really gone back: there is no mail with a higher number.
+    script.push(("FETCH 1 (UID)", all.into()));
     script.push(("UID FETCH 1:900 (UID)", all.into()));
     script.extend(with_mail(1, 900, "@"));
     let after = Scripted::start(script).await;
@@ -325,8 +311,7 @@ async fn a_first_mail_that_is_left_out_is_missed_and_looked_for() {
             c if c.starts_with("EXAMINE") => examined(0, 1).1,
             "IDLE" => "+ idling\r\n* 2 EXISTS\r\n".into(),
             c if c.starts_with("UID FETCH 1:* (UID RFC") => format!("{other}TAG OK done\r\n"),
-            "FETCH 2 (UID)" => "* 2 FETCH (UID 2)\r\nTAG OK done\r\n".into(),
-            "UID FETCH 1:4294967295 (UID)" | "UID FETCH 1:2 (UID)" => {
+            "FETCH 1,2 (UID)" | "UID FETCH 1:2 (UID)" => {
                 "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 2)\r\nTAG OK done\r\n".into()
             }
             c if c.starts_with("UID FETCH 1:2 (UID RFC") => {

@@ -92,9 +92,8 @@ impl Watched {
 
 impl Line {
     /// Opens a folder, again or for the first time, and looks at what came
-    /// while nobody watched. What is wrong with this folder alone, it is not
-    /// there or the server fails over a mail of it, is told of, and keeps nobody
-    /// from the others.
+    /// while nobody watched. A folder that is not there is told of, and keeps
+    /// nobody from the others.
     pub(super) async fn reopen(
         &self,
         session: &mut Session,
@@ -120,7 +119,9 @@ impl Line {
         } else {
             self.catch_up(session, watched, folder).await
         };
-        self.keep_mod_seq(watched, folder).await?;
+        if looked.is_ok() {
+            self.keep_mod_seq(watched, folder).await?;
+        }
         self.conclude(session, watched, looked).await
     }
 
@@ -151,12 +152,6 @@ impl Line {
             return self.look_again(session, watched).await;
         };
         watched.lessons.learn(&error);
-        if let InboxError::Mailbox(stumbled @ MailboxError::Stumbled { .. }) = &error
-            && !stumbled.is_garbage()
-        {
-            self.complain(watched, &error);
-            return Ok(());
-        }
         Err(error)
     }
 
@@ -180,6 +175,7 @@ impl Line {
         let session = self.tools.inside(entered, &self.mailbox).await?;
         let folder = session.open(&watched.name, self.access()).await?;
         self.catch_up(session, watched, folder).await?;
+        self.keep_mod_seq(watched, folder).await?;
         let open = self.undecided(watched).await?;
         let again = watched.lessons.look_again_at(open);
         self.go_through(again, session, watched, false).await?;

@@ -11,7 +11,7 @@ use tracing::Instrument;
 use super::folder::Watched;
 use super::{InboxError, Line};
 use crate::api::MailboxState;
-use crate::mailbox::{Session, Wake};
+use crate::mailbox::{MailboxError, Session, Wake};
 
 /// However lively a server is, after so many times `idle-renew` the folder is
 /// opened again, and never later than servers hang up on a silent client
@@ -88,6 +88,7 @@ impl Line {
     ) -> Result<(), InboxError> {
         session.begin_round();
         let is_alone = folders.len() == 1;
+        let mut stumbled = None;
         for folder in folders {
             let span = self.span(&folder.name);
             let looking = async {
@@ -97,7 +98,15 @@ impl Line {
                     self.reopen(session, folder).await
                 }
             };
-            looking.instrument(span).await?;
+            match looking.instrument(span).await {
+                // What one mail does to its folder, the others need not wait for.
+                Err(error @ InboxError::Mailbox(MailboxError::Stumbled { .. }))
+                    if !error.is_garbage() =>
+                {
+                    stumbled = Some(error);
+                }
+                looked => looked?,
+            }
             self.alive(session.heard());
             if folder.is_open() {
                 let state = if pushes {
@@ -108,7 +117,7 @@ impl Line {
                 self.board.state(&self.place(&folder.name), state);
             }
         }
-        Ok(())
+        stumbled.map_or(Ok(()), Err)
     }
 
     /// Waits for news, for the time to look again, or until a mail is due.
