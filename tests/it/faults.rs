@@ -200,8 +200,8 @@ async fn an_answer_that_leaves_a_mail_out_is_not_believed() {
                 .into(),
         ),
         (
-            "FETCH 2 (UID)",
-            "* 2 FETCH (UID 7)\r\nTAG OK done\r\n".into(),
+            "FETCH 1,2 (UID)",
+            "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 7)\r\nTAG OK done\r\n".into(),
         ),
         (
             "UID FETCH 1:7 (UID)",

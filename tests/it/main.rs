@@ -67,6 +67,8 @@ mod searching;
 mod second_server;
 mod senders;
 mod shipped;
+#[cfg(feature = "system-tests")]
+mod signing_in;
 mod soak;
 mod stimuli;
 #[cfg(feature = "system-tests")]
