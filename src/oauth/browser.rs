@@ -2,7 +2,8 @@
 //!
 //! The provider sends the browser back to a port on loopback. Anybody on this machine can connect
 //! to it: what counts is a request with our `state`, and what it brings is of no use without the
-//! verifier that never left this process. Whatever else comes by is answered and forgotten.
+//! verifier that never left this process. A code with another `state` ends the sign-in and is not
+//! used; whatever brings no code is answered and forgotten.
 
 use std::borrow::Cow;
 use std::io;
