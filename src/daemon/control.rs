@@ -477,13 +477,19 @@ impl Rooms {
         name: &SecretName,
         change: impl FnOnce(&mut Worker) -> Result<T, StateError> + Send + 'static,
     ) -> Result<T, StateError> {
-        let changing = self.worker.run(change);
-        let Some(mailbox) = name.mailbox() else {
-            return changing.await;
-        };
-        let changed = self.tools.tokens.change(mailbox, changing).await?;
-        self.tools.doors.gate(mailbox).open();
-        Ok(changed)
+        let (worker, tools) = (self.worker.clone(), self.tools.clone());
+        let mailbox = name.mailbox().map(str::to_owned);
+        // It is not left half done by a caller who goes.
+        let changing = self.tools.tasks.spawn(async move {
+            let changing = worker.run(change);
+            let Some(mailbox) = mailbox else {
+                return changing.await;
+            };
+            let changed = tools.tokens.change(&mailbox, changing).await?;
+            tools.doors.gate(&mailbox).open();
+            Ok(changed)
+        });
+        changing.await.unwrap_or(Err(StateError::Stopped))
     }
 }
 

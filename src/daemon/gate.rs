@@ -119,8 +119,10 @@ impl Gate {
                 return Err(held);
             }
         }
+        let openings = *self.opened.borrow();
         let ended = login.await;
         let mut state = self.state();
+        let opened_meanwhile = *self.opened.borrow() != openings;
         match ended {
             Ok(()) => {
                 state.forget();
@@ -128,6 +130,9 @@ impl Gate {
                 self.inside.fetch_add(1, Ordering::Relaxed);
                 Ok(Inside(Arc::clone(&self.inside)))
             }
+            // Somebody has set another secret meanwhile: what was refused is not
+            // what will be tried next.
+            Err(error) if opened_meanwhile => Err(error),
             Err(InboxError::Mailbox(error @ MailboxError::LoginDropped)) => {
                 let delay = state.dropped_for.next(fastrand::f64());
                 state.hold(delay, Held::Dropped);
@@ -148,9 +153,13 @@ impl Gate {
         }
     }
 
-    /// There is nothing to log in with: that is as good as a refusal.
+    /// There is nothing to log in with: that is as good as a refusal, and one
+    /// for all that have found it out together.
     pub(super) fn refuse(&self) {
-        self.state().refuse(None);
+        let mut state = self.state();
+        if state.held_back(Instant::now()).is_none() {
+            state.refuse(None);
+        }
     }
 
     /// How long no login may be tried, and how often it was refused in a row.

@@ -9,6 +9,10 @@ use tokio::time::Instant;
 use super::InboxError;
 use crate::mailbox::{Folder, Look, MailboxError, Scope};
 
+/// How often a look is begun anew for what was learnt, where nobody waits in
+/// between.
+pub(super) const MAX_LESSONS: usize = 16;
+
 /// How much smaller the windows become when an answer cannot be used.
 const SMALLER: usize = 8;
 
@@ -72,6 +76,11 @@ impl Lessons {
         self.stumbled.clear();
     }
 
+    /// What was learnt of mails that nobody waits for any more is of no use.
+    pub(super) fn keep(&mut self, waits: impl Fn(u32) -> bool) {
+        self.stumbled.retain(|uid, _| waits(*uid));
+    }
+
     /// A look through the folder, from a UID on.
     pub(super) fn look_through(
         &self,
@@ -92,19 +101,29 @@ impl Lessons {
         self.apply(Look::at_news(first))
     }
 
-    /// A look at these mails again, but for those that cost the connection.
+    /// A look at these mails again, one by one, but for those that cost the
+    /// connection.
     pub(super) fn look_again_at(&self, uids: Vec<u32>) -> Look {
         let costly = self.stumbled.iter().filter(|(_, (_, costs))| *costs);
-        Look::again_at(uids).skipping(costly.map(|(uid, _)| *uid))
+        Look::again_at(uids)
+            .skipping(costly.map(|(uid, _)| *uid))
+            .by(1)
     }
 
+    /// Once one mail has had its time, the others of the folder need none.
     fn apply(&self, look: Look) -> Look {
-        let waited_for = self
+        let has_had_its_time = |since: &Instant| since.elapsed() >= self.patience;
+        let weary = self
+            .stumbled
+            .values()
+            .any(|(since, _)| has_had_its_time(since));
+        let skipped = self
             .stumbled
             .iter()
-            .filter(|(_, (since, _))| since.elapsed() >= self.patience)
+            .filter(|(_, (since, costs))| has_had_its_time(since) || (weary && *costs))
             .map(|(uid, _)| *uid);
-        let look = look.skipping(waited_for);
+        let look = look.skipping(skipped);
+        let look = if weary { look.tolerant() } else { look };
         match self.at_once {
             Some(mails) => look.by(mails),
             None => look,

@@ -116,7 +116,11 @@ impl Tools {
         let (mut session, _turn) = self.doors.connect(mailbox).await?;
         tell(MailboxState::Authenticating);
         let entered = self.doors.log_in(&mut session, mailbox, &credential).await;
-        if let Err(InboxError::Mailbox(MailboxError::TokenRefused { .. })) = &entered {
+        if let Err(
+            InboxError::Mailbox(MailboxError::TokenRefused { .. })
+            | InboxError::OneTooMany(MailboxError::TokenRefused { .. }),
+        ) = &entered
+        {
             // The next login is made with another access token.
             self.tokens.forget(&mailbox.name).await;
         }

@@ -1,5 +1,5 @@
-//! The manual resync: the folders are looked through again, each over a
-//! connection of its own, while watching goes on.
+//! The manual resync: the folders are looked through again, over one more
+//! connection a mailbox, while watching goes on.
 //!
 //! One runs at a time, and who asks for the same while it runs shares it; a few
 //! others may wait for it. It does not move a cursor, and since what is known
@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::InboxError;
 use super::doors::Entered;
-use super::lessons::Lessons;
+use super::lessons::{Lessons, MAX_LESSONS};
 use super::looking::{Looked, Target, Tools};
 use crate::api::{OutcomeLine, ResyncEvent, ResyncRequest, ResyncSummary};
 use crate::config::{self, Config, Since};
@@ -59,9 +59,6 @@ const QUEUE: usize = 4;
 
 /// How many may listen to one.
 const MAX_LISTENERS: usize = 16;
-
-/// How often a look through a folder is begun anew.
-const MAX_LESSONS: usize = 40;
 
 /// How long somebody who listens may take to read a line. Then it goes on
 /// without them.
@@ -218,17 +215,20 @@ impl Resync {
         entered: &mut Option<Entered>,
         teller: &mut Teller,
     ) -> Result<(), InboxError> {
-        let mut lessons = Lessons::new(Duration::ZERO);
+        let mut progress = Progress {
+            lessons: Lessons::new(Duration::ZERO),
+            first: 1,
+        };
         for _ in 0..MAX_LESSONS {
             match self
-                .look(plan, mailbox, folder, &lessons, entered, teller)
+                .look(plan, mailbox, folder, &mut progress, entered, teller)
                 .await
             {
-                Err(error) if lessons.learn(&error) => *entered = None,
+                Err(error) if progress.lessons.learn(&error) => *entered = None,
                 looked => return looked,
             }
         }
-        self.look(plan, mailbox, folder, &lessons, entered, teller)
+        self.look(plan, mailbox, folder, &mut progress, entered, teller)
             .await
     }
 
@@ -237,7 +237,7 @@ impl Resync {
         plan: &Plan,
         mailbox: &config::Mailbox,
         folder: &str,
-        lessons: &Lessons,
+        progress: &mut Progress,
         entered: &mut Option<Entered>,
         teller: &mut Teller,
     ) -> Result<(), InboxError> {
@@ -253,12 +253,18 @@ impl Resync {
             dry_run: plan.dry_run,
         };
         let since = since.first_day(Timestamp::now());
-        let mut look = lessons.look_through(opened, 1, since).tolerant();
+        let mut look = progress
+            .lessons
+            .look_through(opened, progress.first, since)
+            .tolerant();
         while let Some(looked) = self
             .tools
             .step(&mut look, session, &wanted, &target)
             .await?
         {
+            if let Looked::Seen { next_uid } = looked {
+                progress.first = next_uid;
+            }
             if let Looked::Mail { uid, outcome } = looked {
                 teller.count(outcome.kind);
                 teller
@@ -285,6 +291,13 @@ impl Resync {
         teller.summary.looked_at = teller.summary.looked_at.saturating_add(look.progress().0);
         Ok(())
     }
+}
+
+/// How far one folder is.
+struct Progress {
+    lessons: Lessons,
+    /// Up to there everything has been told.
+    first: u32,
 }
 
 /// What is to be looked through.

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::InboxError;
-use super::doors::proxy;
+use super::doors::{Doors, proxy};
 use super::looking::Tools;
 use super::worker::{Handle, SecretName};
 use crate::config::{self, Config, Grant, Oauth2, Provider};
@@ -64,8 +64,8 @@ impl Tokens {
         tools: &Tools,
     ) -> Result<Secret, InboxError> {
         let (tokens, mailbox, oauth2) = (Arc::clone(self), mailbox.clone(), oauth2.clone());
-        let (worker, roots) = (tools.worker.clone(), tools.doors.roots().clone());
-        let obtaining = async move { tokens.obtain(&mailbox, &oauth2, &worker, &roots).await };
+        let (worker, doors) = (tools.worker.clone(), tools.doors.clone());
+        let obtaining = async move { tokens.obtain(&mailbox, &oauth2, &worker, &doors).await };
         tools
             .tasks
             .spawn(obtaining)
@@ -78,7 +78,7 @@ impl Tokens {
         mailbox: &config::Mailbox,
         oauth2: &Oauth2,
         worker: &Handle,
-        roots: &Roots,
+        doors: &Doors,
     ) -> Result<Secret, InboxError> {
         let strange = || InboxError::NotSignedIn(mailbox.name.clone());
         let slot = self.slots.get(&mailbox.name).ok_or_else(strange)?;
@@ -88,10 +88,12 @@ impl Tokens {
         {
             return Ok(token.clone());
         }
+        // Another line may have found out meanwhile that there is none to be had.
+        doors.gate(&mailbox.name).is_open()?;
         slot.access = None;
         slot.save(mailbox, worker).await?;
         let client = client(mailbox, oauth2, worker).await?;
-        let http = http(mailbox, &client, roots).await?;
+        let http = http(mailbox, &client, doors.roots()).await?;
         let tokens = match oauth2.grant {
             Grant::ClientCredentials => client.client_credentials(&http).await?,
             Grant::RefreshToken => {

@@ -292,7 +292,7 @@ impl MailboxError {
             Self::Stumbled { .. } => (
                 Class::Transient,
                 "mailbox-mail-unfetchable",
-                "look at that mail with a mail program; after ten minutes it is passed over, and asked for again later",
+                "look at that mail with a mail program; the daemon waits for ten minutes, passes it over, and asks for it again later",
             ),
             Self::LoginDropped
             | Self::LoginUnavailable(_)

@@ -37,6 +37,10 @@ fn healthy() -> Vec<Line> {
             "* 300 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT 1002] ok\r\nTAG OK done\r\n"
                 .into(),
         ),
+        (
+            "FETCH 300 (UID)",
+            "* 300 FETCH (UID 1001)\r\nTAG OK done\r\n".into(),
+        ),
         ("FETCH 293:300 (UID RFC822.SIZE", head(300, 1001)),
         (
             "UID SEARCH UID 1001 ",

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use crate::meeting::{Meeting, USER, composite, machine, misbehaving, token_mail};
 use crate::support::folder::Folder;
 use crate::support::mail::newsletter;
+use crate::support::scripted::{Options, Scripted};
 
 /// UIDs 1, 2 and 3, of which the second is the token mail.
 fn three() -> Folder {
@@ -116,5 +117,37 @@ async fn another_mails_body_is_not_believed() {
         });
         let named = "does not hand out the mail with UID 2";
         meeting.await.ends_in_a_reconnect(named).await;
+    }
+}
+
+/// An answer about one mail that the parser rejects costs the connection, and
+/// the next one would get the same: first, in the middle, or last of all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_cannot_be_spoken_of_hides_no_other() {
+    for bad in [1, 3] {
+        let options = Options {
+            greeting: three().greeting(),
+            ..Options::default()
+        };
+        let server = Scripted::with(options, move |_, command| {
+            let set = command.split(' ').nth(2).unwrap_or_default();
+            let heads = command.starts_with("UID FETCH") && command.contains("RFC822.SIZE");
+            if heads && three().by_uid(set).contains(&bad) {
+                let head = "RFC822.SIZE 9 INTERNALDATE NIL";
+                return format!("* {bad} FETCH (UID {bad} {head})\r\nTAG OK done\r\n");
+            }
+            three().answer(command)
+        })
+        .await;
+        let machine = machine(&server, "");
+        let ended = machine.run(&["run", "--once"]);
+        assert_eq!(machine.credential(USER), composite(), "{}", ended.stderr);
+        // Nothing more is to be had of it, and that is said.
+        assert_eq!(ended.code, 69, "{}", ended.stderr);
+        assert!(server.heard().len() < 100, "{} lines", server.heard().len());
+
+        let daemon = machine.daemon();
+        daemon.wait_for("mailbox.watching", |_| true);
+        machine.ok(&["resync", "--since", "all"]);
     }
 }

@@ -267,7 +267,7 @@ async fn the_last_mail_is_shown_again() {
     // Something has happened, and there is no mail that was not there before.
     meeting.server.tell("* 1 EXPUNGE\r\n* 1 EXISTS\r\n");
     meeting.server.wait_heard(1, "IDLE", 2).await;
-    assert!(meeting.server.count(1, "UID FETCH 20001:*") >= 2);
+    assert!(meeting.server.count(1, "UID FETCH 20001:*") >= 1);
     // It may be looked at again, since some servers show a mail late and under a
     // number from before; it is taken once.
     assert_eq!(meeting.daemon.count("credential.updated"), 1);

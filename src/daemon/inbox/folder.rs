@@ -1,5 +1,6 @@
 //! One folder of a line: opened, caught up, looked at.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -34,8 +35,9 @@ pub(super) struct Watched {
     missing: Option<Instant>,
     /// It was told of.
     told: bool,
-    /// `after` failed on this connection, and waits for the next.
-    after_failed: bool,
+    /// The mails with which `after` failed on this connection. They wait for
+    /// the next.
+    after_failed: BTreeSet<u32>,
 }
 
 /// Where in the folder the task is.
@@ -57,7 +59,7 @@ impl Watched {
             position: None,
             missing: None,
             told: false,
-            after_failed: false,
+            after_failed: BTreeSet::new(),
         }
     }
 
@@ -70,7 +72,7 @@ impl Watched {
         self.position = None;
         self.due = None;
         self.missing = None;
-        self.after_failed = false;
+        self.after_failed.clear();
     }
 
     fn close(&mut self) {
@@ -147,12 +149,17 @@ impl Line {
         watched: &mut Watched,
         looked: Result<(), InboxError>,
     ) -> Result<(), InboxError> {
-        let Err(error) = looked else {
-            watched.told = false;
-            return self.look_again(session, watched).await;
+        let looked = match looked {
+            Ok(()) => {
+                watched.told = false;
+                self.look_again(session, watched).await
+            }
+            failed => failed,
         };
-        watched.lessons.learn(&error);
-        Err(error)
+        if let Err(error) = &looked {
+            watched.lessons.learn(error);
+        }
+        looked
     }
 
     /// Tells that a folder is not watched, once, and closes it: it is opened
@@ -204,8 +211,9 @@ impl Line {
             self.board
                 .state(&self.place(&watched.name), MailboxState::CatchingUp);
         }
-        let folder = self.believed(session, watched, folder).await?;
-        let known = self.known(watched, folder).await?;
+        let cursor = self.cursor(watched).await?;
+        let folder = self.believed(session, watched, cursor, folder).await?;
+        let known = self.known(watched, cursor, folder).await?;
         let first = known.map_or(1, |cursor| cursor.next_uid);
         let since = match known {
             Some(_) => None,
@@ -219,10 +227,6 @@ impl Line {
         });
         let look = watched.lessons.look_through(folder, first, since);
         self.go_through(look, session, watched, true).await?;
-        // A server may say a smaller UIDNEXT than it has mails.
-        let next_uid = watched.position.as_ref().map_or(1, |p| p.next_uid);
-        let news = watched.lessons.look_at_news(next_uid);
-        self.go_through(news, session, watched, true).await?;
         watched.lessons.passed();
         if is_first {
             tracing::info!(
@@ -261,14 +265,14 @@ impl Line {
         &self,
         session: &mut Session,
         watched: &Watched,
+        cursor: Option<Cursor>,
         folder: Folder,
     ) -> Result<Folder, InboxError> {
-        let cursor = self.cursor(watched).await?;
         let goes_back = cursor.is_some_and(|cursor| {
             cursor.uid_validity == folder.uid_validity
                 && folder.uid_next.is_some_and(|next| next < cursor.next_uid)
         });
-        if !goes_back || folder.exists == 0 {
+        if watched.is_open() && !goes_back || folder.exists == 0 {
             return Ok(folder);
         }
         let last = session.last_uid().await?;
@@ -291,15 +295,10 @@ impl Line {
     async fn known(
         &self,
         watched: &mut Watched,
+        cursor: Option<Cursor>,
         folder: Folder,
     ) -> Result<Option<Cursor>, InboxError> {
         let place = self.place(&watched.name);
-        let (name, folder_name) = place.clone();
-        let cursor = self
-            .tools
-            .worker
-            .run(move |worker| worker.cursor(&name, &folder_name))
-            .await?;
         let Some(cursor) = cursor else {
             return Ok(None);
         };
@@ -312,6 +311,7 @@ impl Line {
                 event = "mailbox.uidvalidity",
                 "the server gives no UIDVALIDITY; the folder is looked through at every connection"
             );
+            watched.lessons.forget_mails();
             self.forget_from(place, 0, 1).await?;
             return Ok(None);
         }
@@ -334,6 +334,7 @@ impl Line {
                 now = uid_next,
                 "the server has gone back behind what was seen; the folder is looked through again"
             );
+            watched.lessons.forget_mails();
             self.forget_from(place, uid_validity, uid_next).await?;
             return Ok(None);
         }
@@ -348,6 +349,7 @@ impl Line {
                 now,
                 "the server has gone back in time; the folder is looked through again"
             );
+            watched.lessons.forget_mails();
             self.forget_from(place, uid_validity, 1).await?;
             return Ok(None);
         }
@@ -420,7 +422,12 @@ impl Line {
             self.go_through(again, session, watched, false).await?;
         }
         if is_due || watched.due.is_none() {
-            if self.undecided(watched).await?.is_empty() {
+            let open = self.undecided(watched).await?;
+            let next_uid = watched.position.as_ref().map_or(1, |p| p.next_uid);
+            watched
+                .lessons
+                .keep(|uid| uid >= next_uid || open.contains(&uid));
+            if open.is_empty() {
                 watched.retry.reset();
                 watched.due = None;
             } else {
@@ -441,17 +448,17 @@ impl Line {
         let Some(position) = &watched.position else {
             return Ok(());
         };
-        if self.mailbox.after == After::Nothing || watched.after_failed {
+        if self.mailbox.after == After::Nothing {
             return Ok(());
         }
         let (name, folder) = self.place(&watched.name);
         let uid_validity = position.uid_validity;
-        let waiting = self
+        let mut waiting = self
             .tools
             .worker
             .run(move |worker| worker.waiting_for_after(&name, &folder, uid_validity))
             .await?;
-        let mut failure = None;
+        waiting.retain(|(uid, _)| !watched.after_failed.contains(uid));
         for (uid, so_far) in waiting {
             let (mailbox, folder) = self.place(&watched.name);
             let place = Place {
@@ -472,13 +479,16 @@ impl Line {
                         hint = error.hint(),
                         "what is to be done with a mail afterwards cannot be done"
                     );
-                    failure.get_or_insert(crate::chain(&error));
+                    watched.after_failed.insert(uid);
+                    let failure = Some(crate::chain(&error));
+                    self.board.after(&self.place(&watched.name), failure);
                 }
                 Err(error) => return Err(error),
             }
         }
-        watched.after_failed = failure.is_some();
-        self.board.after(&self.place(&watched.name), failure);
+        if watched.after_failed.is_empty() {
+            self.board.after(&self.place(&watched.name), None);
+        }
         Ok(())
     }
 

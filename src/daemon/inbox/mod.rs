@@ -24,14 +24,11 @@ use super::InboxError;
 use super::board::{self, Board, Failure};
 use super::clock::Slept;
 use super::gate::{AFTER_A_REFUSAL, AFTER_MANY, Held};
+use super::lessons::MAX_LESSONS;
 use super::looking::Tools;
 use crate::config;
 use crate::mailbox::{Backoff, Class, MailboxError};
 use folder::{STUMBLING, Watched};
-
-/// How often a run over a folder is begun anew because its server fails at some
-/// of it. Each time something is learnt.
-const MAX_LESSONS: usize = 40;
 
 /// A connection that held for so long was a good one.
 const STABLE: Duration = Duration::from_secs(120);
@@ -183,7 +180,17 @@ impl Line {
                 (_, Some(wait)) => wait,
                 (_, None) => network.next(fastrand::f64()),
             };
+            let gate_refused = refusals > 0;
             let refusals = refusals.max(alone_refused);
+            // A server that lets in and hangs up is told of as such.
+            let error = match gate.is_open() {
+                Err(
+                    held @ InboxError::HeldBack {
+                        why: Held::TooMany, ..
+                    },
+                ) => held,
+                _ => error,
+            };
             for folder in &folders {
                 let _in_span = self.span(&folder.name).entered();
                 self.log(&error, delay, refusals);
@@ -194,7 +201,7 @@ impl Line {
             let changed = tokio::select! {
                 () = tokio::time::sleep(delay) => false,
                 Ok(()) = openings.changed() => true,
-                () = self.another_secret(), if refusals > 0 => true,
+                () = self.another_secret(), if gate_refused => true,
                 Ok(()) = slept.changed() => true,
             };
             if changed {
@@ -209,13 +216,11 @@ impl Line {
     async fn another_secret(&self) {
         loop {
             tokio::time::sleep(ANOTHER_SECRET).await;
+            let gate = self.tools.doors.gate(&self.mailbox.name);
             if let Some(secret) = self.tools.secret_in_a_file(&self.mailbox).await
-                && !self
-                    .tools
-                    .doors
-                    .gate(&self.mailbox.name)
-                    .has_refused(&secret)
+                && !gate.has_refused(&secret)
             {
+                gate.open();
                 return;
             }
         }

@@ -89,7 +89,10 @@ impl Line {
         session.begin_round();
         let is_alone = folders.len() == 1;
         let mut stumbled = None;
-        for folder in folders {
+        for number in 0..folders.len() {
+            let Some(folder) = folders.get_mut(number) else {
+                break;
+            };
             let span = self.span(&folder.name);
             let looking = async {
                 if is_alone && wake == Wake::News && folder.is_open() {
@@ -105,7 +108,12 @@ impl Line {
                 {
                     stumbled = Some(error);
                 }
-                looked => looked?,
+                Err(error) => {
+                    // Over the next connection this one comes last.
+                    folders.rotate_left(number.saturating_add(1));
+                    return Err(error);
+                }
+                Ok(()) => {}
             }
             self.alive(session.heard());
             if folder.is_open() {

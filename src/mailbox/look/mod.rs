@@ -108,10 +108,9 @@ pub struct Look {
     skip: BTreeSet<u32>,
     /// Goes on where the server fails over a mail.
     tolerant: bool,
-    /// How many UIDs the next window has, and at most. It shrinks to find the
-    /// one mail that makes the server fail.
+    /// How many UIDs the next window has. It shrinks to find the one mail that
+    /// makes the server fail, and grows again.
     window: usize,
-    largest_window: usize,
     looked_at: usize,
     of: usize,
 }
@@ -153,12 +152,11 @@ impl Look {
         self
     }
 
-    /// Asks for no more than so many mails at once, because the answer about
-    /// more could not be used ([`MailboxError::Garbled`]).
+    /// Asks for so many mails at once at first, because the answer about more
+    /// could not be used ([`MailboxError::Garbled`]).
     #[must_use]
     pub fn by(mut self, mails: usize) -> Self {
-        self.largest_window = mails.clamp(1, WINDOW);
-        self.window = self.largest_window;
+        self.window = mails.clamp(1, WINDOW);
         self
     }
 
@@ -197,7 +195,6 @@ impl Look {
             skip: BTreeSet::new(),
             tolerant: false,
             window: WINDOW,
-            largest_window: WINDOW,
             looked_at: 0,
             of: 0,
         }

@@ -1,7 +1,7 @@
 //! What is new in a folder that is open, in one round trip.
 
 use super::window::{garbled, is_of_a_mail};
-use super::{Look, WINDOW, Wanted};
+use super::{Look, Wanted};
 use crate::mailbox::MailboxError;
 use crate::mailbox::session::{Session, Set};
 
@@ -16,12 +16,12 @@ impl Look {
         first: u32,
     ) -> Result<(), MailboxError> {
         let exists = session.exists();
-        if exists == 0 {
+        let new = exists.saturating_sub(session.covered());
+        let new = usize::try_from(new).unwrap_or(usize::MAX);
+        if new == 0 {
             return Ok(());
         }
-        let few = usize::try_from(exists.saturating_sub(session.covered()))
-            .is_ok_and(|new| new <= self.largest_window);
-        if !few {
+        if new > self.window {
             return self.list_rest(session, first).await;
         }
         let mut heads = Vec::new();
@@ -36,7 +36,7 @@ impl Look {
             .await;
         match asked {
             Err(error) if is_of_a_mail(&error) => return self.list_rest(session, first).await,
-            Err(error) => return Err(garbled(error, WINDOW)),
+            Err(error) => return Err(garbled(error, new)),
             Ok(()) => {}
         }
         heads.sort_by_key(|head| head.uid);

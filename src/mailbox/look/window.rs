@@ -72,14 +72,18 @@ impl Look {
         let uids = session
             .uids(Set::Numbers(&format!("{new},{exists}")))
             .await?;
-        let (Some(new), Some(last)) = (uids.first(), uids.last()) else {
-            return Err(MailboxError::Lacking {
-                doing: "FETCH",
-                what: "the last mail",
-            });
+        let lacking = MailboxError::Lacking {
+            doing: "FETCH",
+            what: "the last mail",
         };
+        let (Some(first_new), Some(last)) = (uids.first(), uids.last()) else {
+            return Err(lacking);
+        };
+        if (first_new == last) != (new == exists) {
+            return Err(lacking);
+        }
         session.cover(exists);
-        self.list_until(session, first.min(*new), last.saturating_add(1));
+        self.list_until(session, first.min(*first_new), last.saturating_add(1));
         Ok(())
     }
 
@@ -152,7 +156,7 @@ impl Look {
             }
             (Err(error), _) => return Err(garbled(error, size)),
         };
-        self.window = self.largest_window.min(self.window.saturating_mul(2));
+        self.window = WINDOW.min(self.window.saturating_mul(2));
         self.listed.drain(..size);
         self.unfetchable
             .extend(window.iter().filter(|uid| self.skip.contains(uid)));
