@@ -6,8 +6,7 @@
 //! status and ask for a resync; secrets are not for them.
 
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,153 +20,44 @@ use axum::routing::{get, post, put};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use futures_util::stream;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::check::Doctor;
 use super::looking::Tools;
+use super::metrics;
 use super::resync::Resync;
 use super::sign_in::SignIn;
+use super::socket::Listener;
 use super::state::StateError;
 use super::worker::{Handle, SecretName, Worker};
 use super::{DaemonError, secret_of};
-use crate::api::{
-    AccountState, ErrorBody, Health, MailboxState, ResyncRequest, STATE_DIR_HEADER, SignInEvent,
-    Status,
-};
+use crate::api::{ErrorBody, Health, ResyncRequest, STATE_DIR_HEADER, SignInEvent, Status};
 use crate::config::Config;
-
-/// The control socket cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// The file system says no.
-    #[error("cannot {doing} {path}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
-    /// Another daemon listens there.
-    #[error("another tokenwatch listens on {0}")]
-    InUse(PathBuf),
-}
 
 /// How long requests may take to end when the daemon stops.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The socket, bound.
-pub(super) struct Listener {
-    socket: UnixListener,
-    path: PathBuf,
-    /// Device and inode: whether the socket there is still ours.
-    identity: Option<(u64, u64)>,
-}
-
-impl Listener {
-    /// Binds in the first place where it can: another state folder's daemon may
-    /// have the run-time folder's, or another user own that folder. The last is
-    /// the state folder, which nobody else has: its vault and journal are locked.
-    pub(super) async fn bind_first(
-        places: &[PathBuf],
-        state_dir: &Path,
-    ) -> Result<Self, ControlError> {
-        let mut bound = Err(ControlError::InUse(state_dir.to_owned()));
-        for place in places {
-            bound = Self::bind(place, state_dir).await;
-            match &bound {
-                Ok(_) => break,
-                Err(error) => tracing::warn!(event = "control.elsewhere",
-                    error = %crate::chain(error), "the control socket cannot be here"),
-            }
-        }
-        bound
+/// Serves until it is stopped.
+pub(super) async fn serve(listener: Listener, rooms: Rooms) {
+    let (socket, place) = listener.into_parts();
+    let (stop, stopping) = (rooms.stop.clone(), rooms.stop.clone());
+    let service = router(rooms).into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(socket, service).with_graceful_shutdown(stop.cancelled_owned());
+    // Who holds half a request does not hold the daemon.
+    let patience = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        ended = served => if let Err(error) = ended {
+            tracing::error!(event = "control.failed", %error, "the control API has ended");
+        },
+        () = patience => {}
     }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Binds. A socket that a crash left behind is taken over. In a run-time
-    /// folder the group may call; in the state folder everything is its
-    /// owner's alone.
-    async fn bind(path: &Path, state_dir: &Path) -> Result<Self, ControlError> {
-        let failed = |doing, path: &Path| {
-            let path = path.to_owned();
-            move |source| ControlError::Io {
-                doing,
-                path,
-                source,
-            }
-        };
-        if let Some(folder) = path.parent() {
-            tokio::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .await
-                .map_err(failed("make", folder))?;
-        }
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(ControlError::InUse(path.to_owned()));
-        }
-        match tokio::fs::remove_file(path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("remove", path)(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-        // The process's umask keeps others out until the mode is set.
-        let listener = UnixListener::bind(path).map_err(failed("listen on", path))?;
-        let mode = if path.starts_with(state_dir) {
-            0o600
-        } else {
-            0o660
-        };
-        tokio::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-            .await
-            .map_err(failed("set the mode of", path))?;
-        Ok(Self {
-            socket: listener,
-            identity: identity(path),
-            path: path.to_owned(),
-        })
-    }
-
-    /// Serves until it is stopped.
-    pub(super) async fn serve(self, rooms: Rooms) {
-        let (stop, stopping) = (rooms.stop.clone(), rooms.stop.clone());
-        let service = router(rooms).into_make_service_with_connect_info::<Peer>();
-        let served =
-            axum::serve(self.socket, service).with_graceful_shutdown(stop.cancelled_owned());
-        // Who holds half a request does not hold the daemon.
-        let patience = async {
-            stopping.cancelled().await;
-            tokio::time::sleep(PATIENCE).await;
-        };
-        tokio::select! {
-            ended = served => if let Err(error) = ended {
-                tracing::error!(event = "control.failed", %error, "the control API has ended");
-            },
-            () = patience => {}
-        }
-        // The next daemon may have taken the place.
-        if self.identity.is_some()
-            && identity(&self.path) == self.identity
-            && let Err(error) = tokio::fs::remove_file(&self.path).await
-        {
-            tracing::debug!(event = "control.socket", %error, "the socket stays");
-        }
-    }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let socket = std::fs::symlink_metadata(path).ok()?;
-    Some((socket.dev(), socket.ino()))
+    place.leave().await;
 }
 
 /// What the API reaches.
@@ -210,7 +100,7 @@ fn router(rooms: Rooms) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/resync", post(resync))
         .route("/healthz", get(healthz))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(show_metrics))
         .merge(for_owners)
         .layer(DefaultBodyLimit::max(64 * 1024))
         .layer(middleware::map_response(move |response| {
@@ -301,61 +191,10 @@ async fn healthz(State(rooms): State<Rooms>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics(State(rooms): State<Rooms>) -> Response {
+async fn show_metrics(State(rooms): State<Rooms>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let text = open_metrics(&rooms.board.status());
+    let text = metrics::render(&rooms.board.status());
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
-}
-
-fn open_metrics(status: &Status) -> String {
-    use std::fmt::Write as _;
-
-    let label = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-    let mut out = String::from("# TYPE tokenwatch_watched gauge\n");
-    // Writing to a String cannot fail.
-    for row in &status.mailboxes {
-        let watched = matches!(row.state, MailboxState::Watching | MailboxState::Polling);
-        writeln!(
-            out,
-            "tokenwatch_watched{{mailbox=\"{}\",folder=\"{}\"}} {}",
-            label(&row.name),
-            label(&row.folder),
-            u8::from(watched)
-        )
-        .unwrap_or_default();
-    }
-    out.push_str("# TYPE tokenwatch_proof_of_life_timestamp_seconds gauge\n");
-    for row in &status.mailboxes {
-        if let Some(at) = row.proof_of_life {
-            writeln!(
-                out,
-                "tokenwatch_proof_of_life_timestamp_seconds{{mailbox=\"{}\",folder=\"{}\"}} {}",
-                label(&row.name),
-                label(&row.folder),
-                at.as_second()
-            )
-            .unwrap_or_default();
-        }
-    }
-    out.push_str("# TYPE tokenwatch_credential_current gauge\n");
-    for account in &status.accounts {
-        writeln!(
-            out,
-            "tokenwatch_credential_current{{username=\"{}\"}} {}",
-            label(&account.username),
-            u8::from(account.state == AccountState::Current)
-        )
-        .unwrap_or_default();
-    }
-    writeln!(
-        out,
-        "# TYPE tokenwatch_held gauge\ntokenwatch_held {}\n\
-         # TYPE tokenwatch_problems gauge\ntokenwatch_problems {}\n# EOF",
-        status.held,
-        status.problems.len()
-    )
-    .unwrap_or_default();
-    out
 }
 
 async fn resync(

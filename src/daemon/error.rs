@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::control::ControlError;
 use super::gate::Held;
+use super::socket::ControlError;
 use super::state::StateError;
 use crate::config::ConfigError;
 use crate::mailbox::{Class, MailboxError};

@@ -15,10 +15,12 @@ mod gate;
 mod inbox;
 mod lessons;
 mod looking;
+mod metrics;
 mod notify;
 mod resync;
 mod secrets;
 mod sign_in;
+mod socket;
 mod state;
 mod tokens;
 mod worker;
@@ -41,11 +43,11 @@ use resync::Resync;
 
 pub use board::Board;
 pub use check::Doctor;
-pub use control::ControlError;
 pub use error::{DaemonError, InboxError};
 pub use gate::Held;
 pub use secrets::{SecretError, secret_of};
 pub use sign_in::{SignIn, SignInError};
+pub use socket::ControlError;
 pub use state::StateError;
 pub use worker::{Content, Handle, Outcome, Report, SecretName, Worker};
 
@@ -95,7 +97,7 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let config = Arc::new(config);
     let (worker, tools, board, worker_ended) = open(&config)?;
-    let control = control::Listener::bind_first(sockets, &config.state_dir).await?;
+    let listener = socket::Listener::bind_first(sockets, &config.state_dir).await?;
 
     let tasks = tools.tasks.clone();
     let stop = stop.child_token();
@@ -118,15 +120,16 @@ pub async fn run(
             tasks.spawn(line.watch());
         }
     }
-    let socket = control.path().to_owned();
-    tasks.spawn(control.serve(control::Rooms {
+    let socket = listener.path().to_owned();
+    let rooms = control::Rooms {
         config: Arc::clone(&config),
         worker: worker.clone(),
         board: Arc::clone(&board),
         resync: Resync::new(Arc::clone(&config), tools.clone()),
         tools,
         stop: stop.clone(),
-    }));
+    };
+    tasks.spawn(control::serve(listener, rooms));
     tasks.spawn(notify::keep_informed(board, worker.clone(), stop.clone()));
     drop(worker);
 

@@ -12,7 +12,7 @@ use crate::config::After;
 use crate::daemon::doors::Entered;
 use crate::daemon::lessons::Lessons;
 use crate::daemon::looking::{Looked, Target};
-use crate::journal::{self, Cursor, Kind, Place};
+use crate::journal::{Cursor, Kind};
 use crate::mailbox::{Access, Backoff, Folder, Look, MailboxError, Session};
 
 /// How long a mail that the server does not hand out may keep the others from
@@ -30,19 +30,19 @@ pub(super) struct Watched {
     pub(super) due: Option<Instant>,
     pub(super) lessons: Lessons,
     retry: Backoff,
-    position: Option<Position>,
+    pub(super) position: Option<Position>,
     /// Since when this connection has no such folder.
     missing: Option<Instant>,
     /// It was told of.
     told: bool,
     /// The mails with which `after` failed on this connection. They wait for
     /// the next.
-    after_failed: BTreeSet<u32>,
+    pub(super) after_failed: BTreeSet<u32>,
 }
 
 /// Where in the folder the task is.
-struct Position {
-    uid_validity: u32,
+pub(super) struct Position {
+    pub(super) uid_validity: u32,
     next_uid: u32,
     exists: u32,
     mod_seq: Option<u64>,
@@ -436,93 +436,6 @@ impl Line {
             }
         }
         self.afterwards(session, watched).await
-    }
-
-    /// Does with the mails that are settled what `after` says. What the server
-    /// refuses is tried again over the next connection.
-    async fn afterwards(
-        &self,
-        session: &mut Session,
-        watched: &mut Watched,
-    ) -> Result<(), InboxError> {
-        let Some(position) = &watched.position else {
-            return Ok(());
-        };
-        if self.mailbox.after == After::Nothing {
-            return Ok(());
-        }
-        let (name, folder) = self.place(&watched.name);
-        let uid_validity = position.uid_validity;
-        let mut waiting = self
-            .tools
-            .worker
-            .run(move |worker| worker.waiting_for_after(&name, &folder, uid_validity))
-            .await?;
-        waiting.retain(|(uid, _)| !watched.after_failed.contains(uid));
-        for (uid, so_far) in waiting {
-            let (mailbox, folder) = self.place(&watched.name);
-            let place = Place {
-                mailbox,
-                folder,
-                uid_validity,
-                uid,
-            };
-            match self.after_one(session, place, so_far).await {
-                Ok(()) => {}
-                Err(InboxError::Mailbox(
-                    error @ (MailboxError::Refused { .. } | MailboxError::NoMove),
-                )) => {
-                    tracing::error!(
-                        event = "mailbox.after-failed",
-                        uid,
-                        error = crate::chain(&error),
-                        hint = error.hint(),
-                        "what is to be done with a mail afterwards cannot be done"
-                    );
-                    watched.after_failed.insert(uid);
-                    let failure = Some(crate::chain(&error));
-                    self.board.after(&self.place(&watched.name), failure);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if watched.after_failed.is_empty() {
-            self.board.after(&self.place(&watched.name), None);
-        }
-        Ok(())
-    }
-
-    async fn after_one(
-        &self,
-        session: &mut Session,
-        place: Place,
-        so_far: journal::After,
-    ) -> Result<(), InboxError> {
-        let uid = place.uid;
-        match &self.mailbox.after {
-            After::Nothing => return Ok(()),
-            After::Flag(flag) => session.flag(uid, flag).await?,
-            After::Move(to) if session.can_move() && so_far == journal::After::Waits => {
-                session.move_to(uid, to).await?;
-            }
-            After::Move(to) => {
-                if so_far == journal::After::Waits {
-                    session.copy_to(uid, to).await?;
-                    self.keep_after(place.clone(), journal::After::Copied)
-                        .await?;
-                }
-                session.remove(uid).await?;
-            }
-        }
-        self.keep_after(place, journal::After::Done).await
-    }
-
-    async fn keep_after(&self, place: Place, after: journal::After) -> Result<(), InboxError> {
-        let kept = self
-            .tools
-            .worker
-            .run(move |worker| worker.after(&place, after));
-        Ok(kept.await?)
     }
 
     async fn undecided(&self, watched: &Watched) -> Result<Vec<u32>, InboxError> {

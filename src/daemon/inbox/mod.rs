@@ -7,6 +7,7 @@
 //! The cursor is the worker's: what this task forgets when it starts over, it
 //! looks at again (`folder`).
 
+mod after;
 mod folder;
 mod session;
 
