@@ -393,3 +393,45 @@ fn account_problem(account: &AccountStatus, since: Timestamp) -> Option<Problem>
         since,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board() -> Board {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenwatch.toml");
+        let text = "state-dir = '/s'\n[[mailbox]]\nname='ops'\nhost='h'\nuser='u'\n\
+                    idle-renew='10s'\npoll='2m'\n";
+        let mut file = std::fs::File::create(&path).unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        Board::new(&Config::load(Some(&path)).unwrap())
+    }
+
+    #[test]
+    fn a_server_that_was_not_heard_for_too_long_is_a_problem_until_it_is() {
+        let board = board();
+        let ops = ("ops".to_owned(), "INBOX".to_owned());
+        let ago = |seconds| Timestamp::now() - SignedDuration::from_secs(seconds);
+        let is_silent = || {
+            let problems = board.status().problems;
+            problems
+                .iter()
+                .any(|problem| problem.code == "mailbox-silent")
+        };
+        board.alive(&ops, ago(160));
+        for (state, within) in [(MailboxState::Watching, 40), (MailboxState::Polling, 150)] {
+            board.state(&ops, state);
+            assert!(is_silent(), "{state:?}");
+            board.alive(&ops, ago(within - 5));
+            assert!(!is_silent(), "{state:?}");
+            board.alive(&ops, ago(160));
+            assert!(!is_silent(), "it was heard since");
+            if let Some(row) = board.lock().rows.get_mut(&ops) {
+                row.status.proof_of_life = Some(ago(160));
+            }
+        }
+        board.state(&ops, MailboxState::Connecting);
+        assert!(!is_silent(), "nobody is listened to");
+    }
+}

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::dovecot_server::{Dovecot, Options};
 use crate::oidc_server::{KEY_ID, NATIVE, Oidc, SERVICE};
-use crate::process::Machine;
+use crate::process::{Machine, files};
 use crate::support::mail::{RECEIVER, TokenMail, token};
 
 const USER: &str = "mariana@idalko.com";
@@ -183,6 +183,10 @@ fn signed_in_once_it_watches_renews_and_says_when_somebody_must_sign_in_again() 
         let (ended, _, log) = daemon.stop();
         assert!(ended.success());
         no_token_in(&log);
+        for file in files(&machine.state_dir()) {
+            let bytes = std::fs::read(&file).unwrap();
+            no_token_in(&String::from_utf8_lossy(&bytes));
+        }
     }
 }
 
