@@ -51,10 +51,10 @@ async fn keep_alives_put_the_renewal_off_and_are_proof_of_life() {
 async fn mail_between_the_last_fetch_and_idle() {
     let before = Folder::empty().and(1, &newsletter(1));
     let after = before.clone().with(2, &token_mail());
-    let answer = before.answer("UID FETCH 2:* (UID RFC822.SIZE)");
+    let answer = before.answer("UID FETCH 1 (UID RFC822.SIZE)");
     let misbehave = move |command: &str, arrived: &AtomicBool| {
         // The last question of the first look, and what comes behind its answer.
-        let last = command.starts_with("UID FETCH 2:*") && !arrived.swap(true, SeqCst);
+        let last = command.starts_with("UID FETCH 1 (UID RFC822") && !arrived.swap(true, SeqCst);
         last.then(|| format!("{answer}* 2 EXISTS\r\n"))
     };
     let meeting = Meeting::with("", before, after, misbehave).await;
