@@ -275,7 +275,11 @@ impl Line {
         if watched.is_open() && !goes_back || folder.exists == 0 {
             return Ok(folder);
         }
-        let last = session.last_uid().await?;
+        let last = match session.last_uid().await {
+            // It says nothing of the mails, then.
+            Err(MailboxError::Refused { .. }) => None,
+            last => last?,
+        };
         let uid_next = folder
             .uid_next
             .filter(|next| last.is_none_or(|last| last < *next));
