@@ -1,6 +1,6 @@
 //! The manual resync: shared, interrupted, and never in the way of watching.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
@@ -76,6 +76,7 @@ async fn two_that_want_the_same_share_a_run() {
         let last = printed.lines().last().unwrap();
         assert!(last.contains("\"event\":\"finished\""), "{printed}");
     }
+    daemon.wait_for("resync.finished", |_| true);
     assert_eq!(finished(&daemon), 1, "{}", daemon.log());
 }
 
@@ -86,7 +87,17 @@ async fn control_c_ends_the_command_and_not_the_run() {
     let machine = held_machine(server.port());
     let daemon = machine.daemon();
     daemon.wait_for("mailbox.watching", |_| true);
-    let mut child = machine.command(&["resync"]).spawn().unwrap();
+    // Whoever runs the tests in the background has them ignore the signal.
+    let resync = machine.command(&["resync"]);
+    let mut child = Command::new("/usr/bin/env")
+        .arg("--default-signal=INT")
+        .arg(resync.get_program())
+        .args(resync.get_args())
+        .env_clear()
+        .env("HOME", machine.folder.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     daemon.wait_for("resync.started", |_| true);
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert!(!child.wait().unwrap().success());
