@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::doors::{Doors, proxy};
 use super::looking::Tools;
-use super::worker::{self, Worker};
+use super::worker::Worker;
 use super::{DaemonError, InboxError};
 use crate::api::{AccountState, CheckLine};
 use crate::config::{Config, Mailbox, Tls};
@@ -28,8 +28,7 @@ impl Doctor {
     /// A doctor for when no daemon runs.
     pub fn alone(config: Arc<Config>, worker: Worker) -> Result<Self, DaemonError> {
         // Who ends the worker is this process.
-        let (handle, _end) = worker::start(worker).map_err(DaemonError::Thread)?;
-        let tools = Tools::new(&config, handle)?;
+        let (tools, _end) = Tools::alone(&config, worker)?;
         Ok(Self::new(config, tools))
     }
 

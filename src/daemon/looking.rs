@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::doors::{Doors, Entered};
 use super::tokens::Tokens;
-use super::worker::{Content, Handle, Outcome, Report, SecretName};
+use super::worker::{self, Content, Handle, Outcome, Report, SecretName, Worker};
 use super::{DaemonError, InboxError, policy};
 use crate::api::MailboxState;
 use crate::config::{self, Auth, Config, SecretSource};
@@ -88,6 +89,16 @@ impl Tools {
             tokens: Arc::new(Tokens::new(config)),
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// For a command that finds no daemon: what it needs, and the end of the
+    /// worker, which comes when all of it is dropped.
+    pub(super) fn alone(
+        config: &Config,
+        worker: Worker,
+    ) -> Result<(Self, oneshot::Receiver<()>), DaemonError> {
+        let (handle, ended) = worker::start(worker).map_err(DaemonError::Thread)?;
+        Ok((Self::new(config, handle)?, ended))
     }
 
     /// Which mails of a mailbox are looked at.

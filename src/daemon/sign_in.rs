@@ -8,7 +8,7 @@
 use tokio::sync::mpsc;
 
 use super::looking::Tools;
-use super::worker::{self, Worker};
+use super::worker::Worker;
 use super::{DaemonError, InboxError, tokens};
 use crate::api::SignInEvent;
 use crate::config::{Auth, Config, Grant, Mailbox, Oauth2};
@@ -74,8 +74,7 @@ impl SignIn {
         mailbox: &Mailbox,
         oauth2: &Oauth2,
     ) -> Result<Self, DaemonError> {
-        let (handle, ended) = worker::start(worker).map_err(DaemonError::Thread)?;
-        let tools = Tools::new(config, handle)?;
+        let (tools, ended) = Tools::alone(config, worker)?;
         let prepared = Self::prepare(mailbox, oauth2, &tools).await;
         drop(tools);
         // The sender is the worker's own thread: it answers, or is gone.

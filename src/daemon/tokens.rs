@@ -18,7 +18,7 @@ use super::InboxError;
 use super::doors::{Doors, proxy};
 use super::looking::Tools;
 use super::worker::{Handle, SecretName};
-use crate::config::{self, Config, Grant, Oauth2, Provider};
+use crate::config::{self, Config, Grant, Oauth2, Provider, SecretSource};
 use crate::mailbox::Roots;
 use crate::oauth::{
     Client, Endpoints, GOOGLE_SCOPES, Http, MICROSOFT_SCOPES, MICROSOFT_SERVICE_SCOPES,
@@ -98,8 +98,9 @@ impl Tokens {
             Grant::ClientCredentials => client.client_credentials(&http).await?,
             Grant::RefreshToken => {
                 let name = SecretName::Oauth(mailbox.name.clone());
-                let kept = worker.run(move |worker| worker.kept(&name)).await?;
-                let refresh = kept.ok_or_else(strange)?;
+                let kept =
+                    worker.run(move |worker| worker.login_secret(&SecretSource::Vault, &name));
+                let refresh = kept.await?.ok_or_else(strange)?;
                 client.refresh(&http, &refresh).await?
             }
         };

@@ -24,11 +24,13 @@ fn machine(dovecot: &Dovecot) -> Machine {
     machine
 }
 
-fn composite(seed: u64) -> Option<String> {
+/// The credential that the mail with this seed makes.
+pub fn composite(seed: u64) -> Option<String> {
     Some(format!("sf-pass{}", token(seed)))
 }
 
-fn mail(seed: u64, minutes_ago: i64) -> Vec<u8> {
+/// A token mail from so many minutes ago.
+pub fn mail(seed: u64, minutes_ago: i64) -> Vec<u8> {
     let date = Timestamp::now() - SignedDuration::from_mins(minutes_ago);
     TokenMail::new(USER, &token(seed), date).bytes()
 }

@@ -3,11 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
-
+use crate::dovecot::{composite, mail};
 use crate::dovecot_server::{Dovecot, Options};
 use crate::process::{Daemon, Machine};
-use crate::support::mail::{RECEIVER, TokenMail, token};
+use crate::support::mail::RECEIVER;
 
 const USER: &str = "mariana@idalko.com";
 
@@ -35,15 +34,6 @@ fn ops(dovecot: &Dovecot, more: &str) -> Machine {
     let machine = machine(dovecot, &[mailbox]);
     machine.set_secret("mailbox/ops", "mailbox-pass");
     machine
-}
-
-fn composite(seed: u64) -> Option<String> {
-    Some(format!("sf-pass{}", token(seed)))
-}
-
-fn mail(seed: u64, minutes_ago: i64) -> Vec<u8> {
-    let date = Timestamp::now() - SignedDuration::from_mins(minutes_ago);
-    TokenMail::new(USER, &token(seed), date).bytes()
 }
 
 #[test]

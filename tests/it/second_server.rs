@@ -1,10 +1,9 @@
 //! A server of another make: Cyrus, by the same configuration.
 
-use jiff::{SignedDuration, Timestamp};
-
 use crate::cyrus_server::{self, Cyrus};
+use crate::dovecot::{composite, mail};
 use crate::process::Machine;
-use crate::support::mail::{RECEIVER, TokenMail, newsletter, token};
+use crate::support::mail::{RECEIVER, newsletter};
 
 const USER: &str = "mariana@idalko.com";
 
@@ -21,15 +20,6 @@ fn machine(cyrus: &Cyrus) -> Machine {
     machine.set_secret("mailbox/ops", cyrus_server::PASSWORD);
     machine.set_secret(&format!("account/{USER}"), "sf-pass");
     machine
-}
-
-fn composite(seed: u64) -> Option<String> {
-    Some(format!("sf-pass{}", token(seed)))
-}
-
-fn mail(seed: u64, minutes_ago: i64) -> Vec<u8> {
-    let date = Timestamp::now() - SignedDuration::from_mins(minutes_ago);
-    TokenMail::new(USER, &token(seed), date).bytes()
 }
 
 #[test]

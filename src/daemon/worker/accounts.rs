@@ -339,11 +339,6 @@ impl Worker {
         Ok(secrets::read(source, &name.to_string(), &self.vault)?)
     }
 
-    /// A secret that the daemon keeps for itself.
-    pub fn kept(&self, name: &SecretName) -> Result<Option<Secret>, StateError> {
-        Ok(self.vault.read(INTERNAL_SERVICE, &name.to_string())?)
-    }
-
     /// Keeps a secret that nobody has typed in.
     pub fn keep(&mut self, name: &SecretName, secret: &Secret) -> Result<(), StateError> {
         let kept = self
