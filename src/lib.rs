@@ -14,6 +14,7 @@
 //! In reading order:
 //!
 //! * [`secret`]: the type that cannot be printed.
+//! * [`http`]: HTTPS to whoever is asked something.
 //! * [`notice`]: PURE. The bytes of a mail → username and token, or why not.
 //! * [`sender`]: who sent it: the `From` list, DKIM, Authentication-Results.
 //! * [`judge`]: where the two meet; the daemon and `extract` both call it.
@@ -49,6 +50,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod http;
 pub mod journal;
 pub mod judge;
 pub mod mailbox;

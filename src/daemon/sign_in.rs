@@ -12,7 +12,8 @@ use super::worker::Worker;
 use super::{DaemonError, InboxError, tokens};
 use crate::api::SignInEvent;
 use crate::config::{Auth, Config, Grant, Mailbox, Oauth2};
-use crate::oauth::{self, Client, Http};
+use crate::http::Http;
+use crate::oauth::{self, Client};
 use crate::secret::Secret;
 
 /// A sign-in that cannot be.

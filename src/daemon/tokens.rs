@@ -19,9 +19,10 @@ use super::doors::{Doors, proxy};
 use super::looking::Tools;
 use super::worker::{Handle, SecretName};
 use crate::config::{self, Config, Grant, Oauth2, Provider, SecretSource};
+use crate::http::Http;
 use crate::mailbox::Roots;
 use crate::oauth::{
-    Client, Endpoints, GOOGLE_SCOPES, Http, MICROSOFT_SCOPES, MICROSOFT_SERVICE_SCOPES,
+    Client, Endpoints, GOOGLE_SCOPES, MICROSOFT_SCOPES, MICROSOFT_SERVICE_SCOPES, OauthError,
 };
 use crate::secret::Secret;
 
@@ -217,5 +218,6 @@ pub(super) async fn http(
     let host = endpoint.as_ref().and_then(Uri::host).unwrap_or_default();
     let proxy = proxy(&mailbox.proxy);
     let proxy = proxy.url_for(host).map(Secret::expose);
-    Ok(Http::new(rustls::ClientConfig::clone(&tls), proxy)?)
+    let http = Http::new(rustls::ClientConfig::clone(&tls), proxy);
+    Ok(http.map_err(OauthError::from)?)
 }

@@ -22,7 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Client, Http, OauthError, Tokens};
+use super::{Client, OauthError, Tokens};
+use crate::http::Http;
 
 /// How long a person may take.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);

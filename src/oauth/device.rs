@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use oauth2::{StandardDeviceAuthorizationResponse, VerificationUriComplete};
 
-use super::{Client, Http, OauthError, Tokens};
+use super::{Client, OauthError, Tokens};
+use crate::http::Http;
 
 /// The longest that a provider may make us wait for a person.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);

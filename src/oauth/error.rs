@@ -5,6 +5,8 @@ use std::io;
 
 use oauth2::{ErrorResponseType, RequestTokenError, StandardErrorResponse};
 
+use crate::http::HttpError;
+
 /// There is no access token now.
 #[derive(Debug, thiserror::Error)]
 pub enum OauthError {
@@ -19,23 +21,9 @@ pub enum OauthError {
     /// The provider has no such way to sign in, or its address is not known.
     #[error("there is no {0} for this provider")]
     NoEndpoint(&'static str),
-    /// The proxy's address cannot be used. It is not shown: it may hold a password.
-    #[error("the address of the proxy {0}")]
-    Proxy(&'static str),
-    /// The HTTP client cannot be built.
-    #[error("no HTTP client can be made")]
-    Client(#[source] reqwest::Error),
-    /// No connection to the provider.
-    #[error("cannot reach {host}")]
-    Unreachable {
-        /// The provider's host.
-        host: String,
-        /// What the network or TLS says.
-        source: reqwest::Error,
-    },
-    /// No answer in time.
-    #[error("no answer from {0} in time")]
-    Deadline(String),
+    /// There is no answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The provider is out of order, or has too much to do.
     #[error("the provider is out of order at the moment ({0})")]
     Unavailable(Code),
@@ -120,22 +108,24 @@ impl OauthError {
                 SETTINGS,
                 "sign in the other way, or name the address that the provider documents",
             ),
-            Self::Proxy(_) | Self::Client(_) => (
+            Self::Http(HttpError::Proxy(_) | HttpError::Client(_)) => (
                 Class::Person,
                 SETTINGS,
                 "see `proxy`: http, https, socks5 or socks5h, a host and a port",
             ),
-            Self::Unreachable { .. } => (
+            Self::Http(HttpError::Unreachable { .. } | HttpError::Lost { .. }) => (
                 Class::Transient,
                 UNREACHABLE,
                 "see that the network and the proxy let us through to the provider",
             ),
-            Self::Unintelligible(_) => (
+            Self::Unintelligible(_) | Self::Http(HttpError::TooLarge(_)) => (
                 Class::Transient,
                 UNREACHABLE,
                 "see that the addresses of the provider are right, and that no proxy answers in its place",
             ),
-            Self::Deadline(_) | Self::Unavailable(_) => (Class::Transient, UNREACHABLE, PASSES),
+            Self::Http(HttpError::Deadline(_)) | Self::Unavailable(_) => {
+                (Class::Transient, UNREACHABLE, PASSES)
+            }
             Self::Refused(_) => (
                 Class::Person,
                 "oauth-refused",

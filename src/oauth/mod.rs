@@ -33,8 +33,8 @@ use oauth2::{
 pub use browser::BrowserPrompt;
 pub use device::DevicePrompt;
 pub use error::{Class, Code, OauthError};
-pub use http::Http;
 
+use crate::http::Http;
 use crate::secret::Secret;
 use error::RequestError;
 

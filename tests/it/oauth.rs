@@ -11,7 +11,8 @@ use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use tokenwatch::oauth::{Class, Client, Endpoints, Http, OauthError, Tokens};
+use tokenwatch::http::Http;
+use tokenwatch::oauth::{Class, Client, Endpoints, OauthError, Tokens};
 use tokenwatch::secret::Secret;
 
 use crate::oidc_server::{AUDIENCE, DESKTOP, KEY_ID, NATIVE, Oidc, SCOPES, SERVICE, USER};

@@ -7,6 +7,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
+use crate::http::HttpError;
 
 /// A provider behind TLS, for `provider.example`.
 struct Secured {
@@ -147,7 +148,8 @@ async fn a_proxy_is_asked_for_the_name_and_its_password_is_not_shown() {
         format!("ftp://me:{CANARY}@x"),
         format!("http://me:{CANARY}@"),
     ] {
-        let error = Http::new(tls(RootCertStore::empty()), Some(&wrong)).unwrap_err();
+        let error =
+            OauthError::from(Http::new(tls(RootCertStore::empty()), Some(&wrong)).unwrap_err());
         assert!(!printed(&error).contains(CANARY), "{}", printed(&error));
         assert_eq!(error.class(), Class::Person);
     }
@@ -167,7 +169,7 @@ async fn what_is_on_this_machine_is_reached_without_the_proxy() {
         .refresh("provider.example", known, Some(&nobody))
         .await;
     assert!(
-        matches!(error, Err(OauthError::Unreachable { .. })),
+        matches!(error, Err(OauthError::Http(HttpError::Unreachable { .. }))),
         "{error:?}"
     );
 }
