@@ -9,6 +9,7 @@
 //! process is kept out whatever vault is used.
 
 mod error;
+mod schema;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,9 +19,6 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 pub use error::{Class, JournalError};
-
-/// The version of the tables.
-const SCHEMA: i64 = 2;
 
 /// A mail on a server, for ever (RFC 3501, section 2.3.1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -104,8 +102,12 @@ pub struct Record {
     pub kind: Kind,
     /// A stable code, for `held`, `ignored` and `undecided`.
     pub reason: Option<String>,
+    /// The reason in words.
+    pub detail: Option<String>,
     /// Whose token it brought.
     pub username: Option<String>,
+    /// Whom its `From` names.
+    pub sender: Option<String>,
     /// Its `Message-ID`.
     pub message_id: Option<String>,
     /// When the server received it.
@@ -134,51 +136,12 @@ impl Journal {
             .mode(0o600)
             .open(path)
             .map_err(failed)?;
-        let db = Connection::open(path)?;
+        let mut db = Connection::open(path)?;
         db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
-        let mut journal = Self { db };
-        journal.migrate()?;
-        Ok(journal)
-    }
-
-    fn migrate(&mut self) -> Result<(), JournalError> {
-        let version: i64 = self
-            .db
-            .pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version > SCHEMA {
-            return Err(JournalError::NewerFormat(version));
-        }
-        let change = self.db.transaction()?;
-        if version < 1 {
-            change.execute_batch(
-                "CREATE TABLE cursor (
-                   mailbox TEXT NOT NULL, folder TEXT NOT NULL,
-                   uid_validity INTEGER NOT NULL, next_uid INTEGER NOT NULL,
-                   PRIMARY KEY (mailbox, folder)) STRICT, WITHOUT ROWID;
-                 CREATE TABLE outcome (
-                   id INTEGER PRIMARY KEY,
-                   mailbox TEXT NOT NULL, folder TEXT NOT NULL,
-                   uid_validity INTEGER NOT NULL, uid INTEGER NOT NULL,
-                   kind TEXT NOT NULL, reason TEXT, username TEXT, message_id TEXT,
-                   received INTEGER NOT NULL, first_seen INTEGER NOT NULL, decided INTEGER NOT NULL,
-                   UNIQUE (mailbox, folder, uid_validity, uid)) STRICT;
-                 CREATE INDEX outcome_kind ON outcome (kind);",
-            )?;
-        }
-        if version < 2 {
-            change.execute_batch(
-                "ALTER TABLE cursor ADD COLUMN mod_seq INTEGER;
-                 ALTER TABLE outcome ADD COLUMN after TEXT;
-                 CREATE INDEX outcome_after ON outcome (after)
-                   WHERE after IN ('waits', 'copied');",
-            )?;
-        }
-        // Written every time: a journal that cannot be written is found out here.
-        change.pragma_update(None, "user_version", SCHEMA)?;
-        change.commit()?;
-        Ok(())
+        schema::migrate(&mut db)?;
+        Ok(Self { db })
     }
 
     /// Up to where a folder was read.
@@ -327,14 +290,14 @@ impl Journal {
         let change = self.db.unchecked_transaction()?;
         if !keep {
             let sql = "INSERT INTO outcome (mailbox, folder, uid_validity, uid, kind, reason,
-                  username, message_id, received, first_seen, decided, after)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11)
+                  username, message_id, received, first_seen, decided, after, sender, detail)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13)
                 ON CONFLICT DO UPDATE SET
                   first_seen = CASE WHEN excluded.kind = 'undecided' AND kind <> 'undecided'
                     THEN excluded.first_seen ELSE first_seen END,
                   kind = excluded.kind, reason = excluded.reason,
                   username = excluded.username, decided = excluded.decided,
-                  after = excluded.after";
+                  after = excluded.after, sender = excluded.sender, detail = excluded.detail";
             self.db.prepare_cached(sql)?.execute(params![
                 place.mailbox,
                 place.folder,
@@ -347,6 +310,8 @@ impl Journal {
                 record.received.as_second(),
                 now.as_second(),
                 (record.after && record.kind.is_settled()).then_some("waits"),
+                record.sender,
+                record.detail,
             ])?;
         }
         if let Some(cursor) = cursor {

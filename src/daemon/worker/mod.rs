@@ -206,17 +206,14 @@ impl Worker {
             place: report.place,
             kind: outcome.kind,
             reason: outcome.reason.clone(),
+            detail: outcome.detail.clone(),
             username: outcome.username.clone(),
+            sender,
             message_id: outcome.message_id.clone(),
             received: report.received,
         };
         self.journal.record(&record, report.cursor, now)?;
-        log(
-            &record,
-            &outcome,
-            sender.as_deref(),
-            known == Some(outcome.kind),
-        );
+        log(&record, &outcome, known == Some(outcome.kind));
         self.tell_board()?;
         Ok(outcome)
     }
@@ -429,7 +426,7 @@ impl Worker {
 }
 
 /// One line an outcome. What was told before is told again at debug only.
-fn log(record: &Record, outcome: &Outcome, sender: Option<&str>, again: bool) {
+fn log(record: &Record, outcome: &Outcome, again: bool) {
     macro_rules! line {
         ($level:ident, $message:literal) => {
             tracing::$level!(
@@ -438,7 +435,7 @@ fn log(record: &Record, outcome: &Outcome, sender: Option<&str>, again: bool) {
                 folder = record.place.folder,
                 uid = record.place.uid,
                 message_id = record.message_id,
-                sender,
+                sender = record.sender,
                 username = outcome.username,
                 reason = outcome.reason,
                 detail = outcome.detail,
