@@ -20,6 +20,8 @@ pub struct Status {
     pub mailboxes: Vec<MailboxStatus>,
     /// One entry an account.
     pub accounts: Vec<AccountStatus>,
+    /// One entry a sink and account.
+    pub sinks: Vec<SinkStatus>,
     /// How many mails wait for a person.
     pub held: u32,
     /// What is wrong.
@@ -94,6 +96,10 @@ pub struct AccountStatus {
     pub verified: Option<bool>,
     /// A keyed hash of the newest token, to tell tokens apart.
     pub fingerprint: Option<String>,
+    /// What Salesforce said last, where logins are checked.
+    pub answer: Option<String>,
+    /// When the next login or the release without one is due.
+    pub next_check: Option<Timestamp>,
 }
 
 /// How an account stands.
@@ -102,6 +108,8 @@ pub struct AccountStatus {
 pub enum AccountState {
     /// The credential is there and up to date.
     Current,
+    /// The newest token is kept, and waits for its check.
+    Checking,
     /// The Salesforce password is not known.
     PasswordMissing,
     /// Salesforce refused the credential.
@@ -271,6 +279,45 @@ pub struct VersionLine {
     pub received: Timestamp,
     /// When it was stored.
     pub stored: Timestamp,
+    /// When its label last moved.
+    pub moved: Timestamp,
+    /// What Salesforce said of it, where that was asked.
+    pub verdict: Option<String>,
+    /// When that was.
+    pub checked: Option<Timestamp>,
+}
+
+/// A sink and an account that it is told of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SinkStatus {
+    /// The sink's name.
+    pub name: String,
+    /// The account.
+    pub username: String,
+    /// Whether it has the credential of now.
+    pub state: SinkState,
+    /// Since when.
+    pub since: Timestamp,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is tried again.
+    pub next_attempt: Option<Timestamp>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// What a person can do about it.
+    pub hint: Option<String>,
+}
+
+/// Whether a sink has the credential of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SinkState {
+    /// It was told.
+    Delivered,
+    /// It is to be told.
+    Waiting,
+    /// It could not be told, and is tried again.
+    Failing,
 }
 
 /// One line of the doctor's.

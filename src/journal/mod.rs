@@ -9,6 +9,7 @@
 //! process is kept out whatever vault is used.
 
 mod error;
+mod outbox;
 mod schema;
 
 use std::fs::OpenOptions;
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 pub use error::{Class, JournalError};
+pub use outbox::Parcel;
 
 /// A mail on a server, for ever (RFC 3501, section 2.3.1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

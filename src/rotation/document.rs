@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Account, Label, Source, Version};
+use super::{Account, Answer, Label, Source, Trial, Version};
 use crate::secret::Secret;
 
 /// The document cannot be read or written.
@@ -22,10 +22,12 @@ pub enum DocumentError {
     Damaged,
 }
 
-const FORMAT: u32 = 1;
+/// The second has `password`, `trials` and `failures`; the first is read on.
+const FORMAT: u32 = 2;
 
-/// More than the largest document: twenty versions of less than a kilobyte.
-const ROOM: usize = 32 * 1024;
+/// More than a version takes, and more than a trial, in bytes.
+const VERSION: usize = 2 * 1024;
+const TRIAL: usize = 512;
 
 #[derive(Serialize, Deserialize)]
 struct Written {
@@ -33,6 +35,12 @@ struct Written {
     username: String,
     generation: u64,
     versions: Vec<WrittenVersion>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    trials: Vec<Trial>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,6 +60,10 @@ struct WrittenVersion {
     received: Timestamp,
     proof: String,
     stored: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    moved: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checked: Option<(Answer, Timestamp)>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -70,9 +82,16 @@ pub fn to_document(account: &Account) -> Result<Secret, DocumentError> {
         username: account.username.clone(),
         generation: account.generation,
         versions: account.versions.iter().map(WrittenVersion::of).collect(),
+        password: account.password.clone(),
+        trials: account.trials.clone(),
+        failures: account.failures.clone(),
     };
+    let versions = account.versions.len().saturating_add(1);
+    let room = versions
+        .saturating_mul(VERSION)
+        .saturating_add(account.trials.len().saturating_mul(TRIAL));
     // Room for all of it at once: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     serde_json::to_writer(&mut *bytes, &written).map_err(|_| DocumentError::Damaged)?;
     std::str::from_utf8(&bytes)
         .map(|text| Secret::new(text.to_owned()))
@@ -90,6 +109,9 @@ pub fn from_document(document: &Secret) -> Result<Account, DocumentError> {
         username: written.username,
         generation: written.generation,
         versions: written.versions.into_iter().map(Into::into).collect(),
+        password: written.password,
+        trials: written.trials,
+        failures: written.failures,
     })
 }
 
@@ -118,6 +140,8 @@ impl WrittenVersion {
             received: source.received,
             proof: version.proof.clone(),
             stored: version.stored,
+            moved: Some(version.moved),
+            checked: version.checked,
         }
     }
 }
@@ -147,6 +171,8 @@ impl From<WrittenVersion> for Version {
             },
             proof: written.proof,
             stored: written.stored,
+            moved: written.moved.unwrap_or(written.stored),
+            checked: written.checked,
         }
     }
 }

@@ -6,17 +6,20 @@
 //! the bugs here.
 //!
 //! Invariant 2, *never backwards*, lives here: a notice that is older than the
-//! newest known one never replaces it. Labels move in one step, the whole
-//! account is one document, and it is stored before anything is published.
-//! Passwords are deliberately absent: the account keeps tokens, and is only
-//! told whether a password is there.
+//! newest known one never replaces it. So does invariant 6, *no lock-out*
+//! (`check`). Labels move in one step, the whole account is one document, and
+//! it is stored before anything is published or tried. Passwords are
+//! deliberately absent: the account keeps tokens, and of a password it knows a
+//! keyed hash, which tells one from another and nothing more.
 
+mod check;
 mod document;
 
 use jiff::Timestamp;
 
 use crate::secret::Secret;
 
+pub use check::{Answer, Rules, Standing, Trial};
 pub use document::{DocumentError, from_document, to_document};
 
 /// How many versions an account remembers.
@@ -31,9 +34,18 @@ pub struct Account {
     pub generation: u64,
     /// All remembered versions, in the order in which they were stored.
     pub versions: Vec<Version>,
+    /// The keyed hash of the password that goes with the current version: the
+    /// two together are what others log in with.
+    pub password: Option<String>,
+    /// What is known of logins with tokens that are kept.
+    pub trials: Vec<Trial>,
+    /// When logins began, within the last day, that Salesforce may have
+    /// counted as failed.
+    pub failures: Vec<Timestamp>,
 }
 
-/// One token of an account. Versions are never edited, only relabelled.
+/// One token of an account. Its token and source are never edited; its label
+/// moves, and what Salesforce said of it is noted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// 1 for the first token of the account, and so on.
@@ -50,12 +62,16 @@ pub struct Version {
     pub proof: String,
     /// When it was stored.
     pub stored: Timestamp,
+    /// When its label last moved.
+    pub moved: Timestamp,
+    /// What Salesforce last said of it, and when.
+    pub checked: Option<(Answer, Timestamp)>,
 }
 
 /// What a version is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
-    /// Received, and waiting: for the Salesforce password.
+    /// Received, and waiting: for the Salesforce password, or for the check.
     Pending,
     /// The one in use.
     Current,
@@ -119,6 +135,19 @@ pub enum Event {
     },
     /// The password may have changed, or the daemon has just started.
     Reconcile,
+    /// Somebody is there who would log in now, if that is to be done.
+    Due,
+    /// Salesforce has answered a login with the pair that this trial is of.
+    Answered {
+        /// The token's keyed hash.
+        token: String,
+        /// The password's.
+        password: String,
+        /// What it said.
+        answer: Answer,
+    },
+    /// A person wants the previous version back.
+    RollBack,
 }
 
 /// What became of a notice.
@@ -137,8 +166,12 @@ pub enum Reception {
 pub enum Action {
     /// Write the account's document, whole.
     Store,
-    /// Write password and current token to the entry that others read.
+    /// Write password and current token to the entry that others read, and have
+    /// the sinks told.
     Publish,
+    /// Log in with the newest token and the password, once, after the document
+    /// is stored.
+    Check,
 }
 
 /// The answer to an event.
@@ -159,6 +192,9 @@ impl Account {
             username: username.to_owned(),
             generation: 0,
             versions: Vec::new(),
+            password: None,
+            trials: Vec::new(),
+            failures: Vec::new(),
         }
     }
 
@@ -167,213 +203,142 @@ impl Account {
         self.versions.iter().rev().find(|v| v.label == label)
     }
 
-    /// The newest version, pending or current.
+    /// The version that is in use, or is to come into use.
     pub fn newest(&self) -> Option<&Version> {
         self.labelled(Label::Pending)
             .or_else(|| self.labelled(Label::Current))
     }
 
-    /// What follows from `event`. `password_known` says whether the account's
-    /// Salesforce password is there.
+    /// The version that the sinks and the entry have, where this is the
+    /// password that goes with it.
+    pub fn released(&self, password: Option<&str>) -> Option<&Version> {
+        password
+            .filter(|password| self.password.as_deref() == Some(password))
+            .and(self.labelled(Label::Current))
+    }
+
+    /// What follows from `event`. `password` is the keyed hash of the account's
+    /// Salesforce password, where that is there.
     #[must_use]
-    pub fn step(&self, event: Event, password_known: bool, now: Timestamp) -> Step {
+    pub fn step(
+        &self,
+        event: Event,
+        password: Option<&str>,
+        rules: &Rules,
+        now: Timestamp,
+    ) -> Step {
+        let mut next = self.clone();
+        let may_check = matches!(event, Event::Due);
+        let mut reception = None;
         match event {
             Event::Notice {
                 token,
                 fingerprint,
                 source,
                 proof,
-            } => {
-                if self.versions.iter().any(|v| v.fingerprint == fingerprint) {
-                    return self.unchanged(Reception::Duplicate);
-                }
-                if self
-                    .versions
-                    .iter()
-                    .any(|known| known.source.order() > source.order())
-                {
-                    return self.unchanged(Reception::Older);
-                }
-                let mut next = self.clone();
-                next.make_room_for_newer(password_known);
-                next.versions.push(Version {
-                    id: self
-                        .versions
-                        .iter()
-                        .map(|v| v.id)
-                        .max()
-                        .unwrap_or(0)
-                        .saturating_add(1),
-                    label: if password_known {
-                        Label::Current
-                    } else {
-                        Label::Pending
-                    },
-                    token: Some(token),
-                    fingerprint,
-                    source,
-                    proof,
-                    stored: now,
-                });
-                next.finish(password_known, Some(Reception::Updated))
-            }
-            Event::Reconcile => self.reconcile(password_known),
+            } => reception = Some(next.receive(token, fingerprint, source, proof, now)),
+            Event::Answered {
+                token,
+                password,
+                answer,
+            } => next.note(&token, &password, answer, now),
+            Event::RollBack => next.roll_back(password, now),
+            Event::Reconcile | Event::Due => {}
         }
-    }
-
-    fn unchanged(&self, reception: Reception) -> Step {
+        let checks = next.settle(password, rules, now, may_check);
+        let mut actions = Vec::new();
+        if next != *self {
+            next.generation = next.generation.saturating_add(1);
+            actions.push(Action::Store);
+        }
+        if next.released(password).is_some() {
+            actions.push(Action::Publish);
+        }
+        if checks {
+            actions.push(Action::Check);
+        }
         Step {
-            account: self.clone(),
-            actions: Vec::new(),
-            reception: Some(reception),
+            account: next,
+            actions,
+            reception,
         }
     }
 
-    /// A password that came makes a pending token current. The entry that
-    /// others read is always written again: the password may be another one.
-    fn reconcile(&self, password_known: bool) -> Step {
-        if password_known && self.labelled(Label::Pending).is_some() {
-            let mut next = self.clone();
-            next.relabel(Label::Previous, Label::Superseded);
-            next.relabel(Label::Current, Label::Previous);
-            next.relabel(Label::Pending, Label::Current);
-            return next.finish(true, None);
+    fn receive(
+        &mut self,
+        token: Secret,
+        fingerprint: String,
+        source: Source,
+        proof: String,
+        now: Timestamp,
+    ) -> Reception {
+        if self.versions.iter().any(|v| v.fingerprint == fingerprint) {
+            return Reception::Duplicate;
         }
-        let publish = password_known && self.labelled(Label::Current).is_some();
-        Step {
-            account: self.clone(),
-            actions: if publish {
-                vec![Action::Publish]
-            } else {
-                Vec::new()
-            },
-            reception: None,
+        let order = source.order();
+        if self.versions.iter().any(|v| v.source.order() > order) {
+            return Reception::Older;
         }
+        // Salesforce has killed the one that waited, too.
+        self.relabel(Label::Pending, Label::Superseded, now);
+        let newest = self.versions.iter().map(|v| v.id).max().unwrap_or(0);
+        self.versions.push(Version {
+            id: newest.saturating_add(1),
+            label: Label::Pending,
+            token: Some(token),
+            fingerprint,
+            source,
+            proof,
+            stored: now,
+            moved: now,
+            checked: None,
+        });
+        while self.versions.len() > MAX_VERSIONS {
+            let superseded = |version: &Version| version.label == Label::Superseded;
+            let Some(oldest) = self.versions.iter().position(superseded) else {
+                break;
+            };
+            self.versions.remove(oldest);
+        }
+        Reception::Updated
     }
 
-    /// Moves the labels out of the way of a version that is about to come.
-    fn make_room_for_newer(&mut self, becomes_current: bool) {
-        self.relabel(Label::Pending, Label::Superseded);
-        if becomes_current {
-            self.relabel(Label::Previous, Label::Superseded);
-            self.relabel(Label::Current, Label::Previous);
+    /// The newest version goes into use, with this password.
+    fn release(&mut self, password: &str, now: Timestamp) {
+        if self.labelled(Label::Pending).is_some() {
+            self.relabel(Label::Previous, Label::Superseded, now);
+            self.relabel(Label::Current, Label::Previous, now);
+            self.relabel(Label::Pending, Label::Current, now);
         }
+        self.password = Some(password.to_owned());
     }
 
-    fn relabel(&mut self, from: Label, to: Label) {
+    /// Previous and current change places. What waits goes on waiting.
+    fn roll_back(&mut self, password: Option<&str>, now: Timestamp) {
+        let (Some(password), Some(_)) = (password, self.labelled(Label::Previous)) else {
+            return;
+        };
+        for version in &mut self.versions {
+            version.label = match version.label {
+                Label::Previous => Label::Current,
+                Label::Current => Label::Previous,
+                Label::Pending | Label::Superseded => continue,
+            };
+            version.moved = now;
+        }
+        self.password = Some(password.to_owned());
+    }
+
+    fn relabel(&mut self, from: Label, to: Label, now: Timestamp) {
         for version in self.versions.iter_mut().filter(|v| v.label == from) {
             version.label = to;
+            version.moved = now;
             if to == Label::Superseded {
                 version.token = None;
             }
         }
     }
-
-    fn finish(mut self, publish: bool, reception: Option<Reception>) -> Step {
-        while self.versions.len() > MAX_VERSIONS {
-            let Some(oldest) = self
-                .versions
-                .iter()
-                .position(|v| v.label == Label::Superseded)
-            else {
-                break;
-            };
-            self.versions.remove(oldest);
-        }
-        self.generation = self.generation.saturating_add(1);
-        let mut actions = vec![Action::Store];
-        if publish {
-            actions.push(Action::Publish);
-        }
-        Step {
-            account: self,
-            actions,
-            reception,
-        }
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[expect(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
-    fn notice(n: i64, uid: u32) -> Event {
-        let at = Timestamp::from_second(1_700_000_000 + n).unwrap();
-        Event::Notice {
-            token: Secret::new(format!("token{n}")),
-            fingerprint: format!("print{n}"),
-            source: Source {
-                mailbox: "ops".into(),
-                folder: "INBOX".into(),
-                uid_validity: 1,
-                uid,
-                message_id: None,
-                originated: at,
-                received: at,
-            },
-            proof: "signed".into(),
-        }
-    }
-
-    fn current(account: &Account) -> Option<&str> {
-        let version = account.labelled(Label::Current)?;
-        version.token.as_ref().map(Secret::expose)
-    }
-
-    #[test]
-    fn without_a_password_the_token_waits_and_the_password_completes_it() {
-        let account = Account::new("u@x.y");
-        let now = Timestamp::UNIX_EPOCH;
-        let step = account.step(notice(1, 1), false, now);
-        assert_eq!(step.reception, Some(Reception::Updated));
-        assert_eq!(step.actions, [Action::Store]);
-        assert_eq!(step.account.labelled(Label::Pending).unwrap().id, 1);
-        let step = step.account.step(Event::Reconcile, true, now);
-        assert_eq!(step.actions, [Action::Store, Action::Publish]);
-        assert_eq!(current(&step.account), Some("token1"));
-    }
-
-    #[test]
-    fn a_changed_password_publishes_again_and_edits_no_version() {
-        let now = Timestamp::UNIX_EPOCH;
-        let account = Account::new("u@x.y").step(notice(1, 1), true, now).account;
-        let step = account.step(Event::Reconcile, true, now);
-        assert_eq!(step.actions, [Action::Publish]);
-        assert_eq!(step.account, account);
-    }
-
-    proptest! {
-        /// Whatever the order of arrival, however often, with the password
-        /// there or not at any time: in the end the newest token is current.
-        #[test]
-        fn the_newest_wins_in_any_order(
-            arrivals in prop::collection::vec((0_i64..40, any::<bool>()), 1..80),
-        ) {
-            let now = Timestamp::UNIX_EPOCH;
-            let mut account = Account::new("u@x.y");
-            for (n, password_known) in &arrivals {
-                let before = account.newest().map(|v| v.source.order());
-                let event = notice(*n, u32::try_from(*n).unwrap());
-                let step = account.step(event, *password_known, now);
-                prop_assert!(step.account.newest().map(|v| v.source.order()) >= before);
-                account = step.account;
-                prop_assert!(account.versions.len() <= MAX_VERSIONS + 1);
-                for label in [Label::Pending, Label::Current, Label::Previous] {
-                    prop_assert!(account.versions.iter().filter(|v| v.label == label).count() <= 1);
-                }
-                prop_assert!(account.versions.iter()
-                    .all(|v| (v.label == Label::Superseded) == v.token.is_none()));
-            }
-            account = account.step(Event::Reconcile, true, now).account;
-            let newest = arrivals.iter().map(|(n, _)| n).max().unwrap();
-            let expected = format!("token{newest}");
-            prop_assert_eq!(current(&account), Some(expected.as_str()));
-            // And the whole of it survives being written down.
-            let document = to_document(&account).unwrap();
-            prop_assert_eq!(from_document(&document).unwrap(), account);
-        }
-    }
-}
+mod tests;

@@ -122,6 +122,15 @@ impl Vault {
         })
     }
 
+    /// Writes secrets in this order, each by its service and user; when this
+    /// returns, they are durable.
+    pub fn write_all(&self, secrets: Vec<(String, String, Secret)>) -> Result<(), VaultError> {
+        for (service, user, secret) in secrets {
+            self.write(&service, &user, &secret)?;
+        }
+        Ok(())
+    }
+
     /// Removes a secret; `false` where there was none.
     pub fn remove(&self, service: &str, user: &str) -> Result<bool, VaultError> {
         let (service, user) = (service.to_owned(), user.to_owned());

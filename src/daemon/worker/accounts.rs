@@ -1,24 +1,22 @@
 //! The worker's second half: the accounts. It hands events to the rotation and
-//! carries its actions out: the account's document, then the entry that others
-//! read, in that order.
+//! carries its actions out: the account's document, the entry that others read,
+//! and what the sinks are to be told, in that order.
 
-use jiff::Timestamp;
-use ring::hmac;
-use ring::rand::{SecureRandom, SystemRandom};
-use zeroize::Zeroizing;
+use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::errands::CheckJob;
 use super::super::secrets::{self, SecretError};
 use super::super::state::StateError;
+use super::standing::status;
 use super::{Outcome, SecretName, Worker};
 use crate::INTERNAL_SERVICE;
 use crate::api::{AccountState, AccountStatus, VersionLine};
-use crate::config::{self, SecretSource};
+use crate::config::{self, Verify};
 use crate::journal::Kind;
-use crate::rotation::{self, Account, Action, Event, Label, Reception};
+use crate::rotation::{self, Account, Action, Answer, Event, Label, Reception, Rules, Standing};
 use crate::secret::Secret;
-
-/// The key of the fingerprints, in the vault.
-const FINGERPRINT_KEY: &str = "fingerprint-key";
 
 impl Worker {
     /// Hands a trusted notice to the rotation and carries its actions out.
@@ -42,18 +40,14 @@ impl Worker {
             }
             account => account?,
         };
-        let password = self.password(configured)?;
+        let password = self.password(configured, dry_run)?;
         let source = match &event {
             Event::Notice { source, .. } => Some(source.clone()),
-            Event::Reconcile => None,
+            Event::Reconcile | Event::Due | Event::Answered { .. } | Event::RollBack => None,
         };
-        let step = account.step(event, password.known().is_some(), now);
+        let step = account.step(event, password.print(), &rules(configured), now);
         if !dry_run {
-            self.carry_out(&step, configured, &password)?;
-            if step.reception == Some(Reception::Duplicate) {
-                // This mail may have been cut off between document and entry.
-                self.settle(configured, &step.account, &password, now)?;
-            }
+            self.carry_out(&account, &step, configured, &password, now)?;
         }
         // A crash between the vault and the journal: this mail brought the
         // token that is known now.
@@ -77,74 +71,15 @@ impl Worker {
         })
     }
 
-    fn carry_out(
+    /// Lets something happen to an account.
+    fn happen(
         &mut self,
-        step: &rotation::Step,
         configured: &config::Account,
-        password: &Password,
-    ) -> Result<(), StateError> {
-        if step.actions.is_empty() {
-            return Ok(());
-        }
-        // Until it is done: what fails here in the middle is tried again.
-        self.unsettled.insert(configured.username.clone());
-        for action in &step.actions {
-            match action {
-                Action::Store => self.store(&step.account)?,
-                Action::Publish => self.publish(&step.account, configured, password)?,
-            }
-        }
-        self.unsettled.remove(&configured.username);
-        self.stands(configured, &step.account, password);
-        if step.actions.contains(&Action::Store)
-            && let Some(version) = step.account.newest()
-        {
-            let pending = version.label == Label::Pending;
-            let (event, message) = if pending {
-                (
-                    "credential.pending",
-                    "a new token is kept; the Salesforce password is missing",
-                )
-            } else {
-                ("credential.updated", "the credential is up to date")
-            };
-            if pending {
-                tracing::warn!(event, username = %configured.username, version = version.id,
-                    fingerprint = %version.fingerprint, proof = %version.proof, "{message}");
-            } else {
-                tracing::info!(event, username = %configured.username, version = version.id,
-                    fingerprint = %version.fingerprint, proof = %version.proof, "{message}");
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the entry that others read, where it is not what it should be.
-    fn publish(
-        &self,
-        account: &Account,
-        configured: &config::Account,
-        password: &Password,
-    ) -> Result<(), StateError> {
-        let token = account
-            .labelled(Label::Current)
-            .and_then(|version| version.token.as_ref());
-        if let (Some(password), Some(token)) = (password.known(), token) {
-            let composite = password.followed_by(token);
-            let service = &self.config.vault.service;
-            let user = &configured.username;
-            if self.vault.read(service, user)?.as_ref() != Some(&composite) {
-                self.vault.write(service, user, &composite)?;
-                tracing::info!(event = "credential.published", username = %user,
-                    "the entry that others read was written");
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn reconcile(&mut self, configured: &config::Account) -> Result<(), StateError> {
+        event: Event,
+        now: Timestamp,
+    ) -> Result<Option<CheckJob>, StateError> {
         let account = self.account(&configured.username)?;
-        let password = self.password(configured)?;
+        let password = self.password(configured, false)?;
         if let Password::Unreadable(error) = &password {
             let told = self.standing.get(&configured.username);
             if told.is_none_or(|told| told.state != AccountState::PasswordMissing) {
@@ -153,32 +88,151 @@ impl Worker {
                     "the Salesforce password cannot be read");
             }
         }
-        self.settle(configured, &account, &password, Timestamp::now())
+        let step = account.step(event, password.print(), &rules(configured), now);
+        self.carry_out(&account, &step, configured, &password, now)?;
+        if !step.actions.contains(&Action::Check) {
+            return Ok(None);
+        }
+        let newest = step.account.newest();
+        let pair = newest.and_then(|version| Some((version, version.token.as_ref()?)));
+        let (Some((version, token)), Password::Known { password, print }) = (pair, password) else {
+            return Ok(None);
+        };
+        Ok(Some(CheckJob {
+            username: configured.username.clone(),
+            token: version.fingerprint.clone(),
+            password: print,
+            both: password.followed_by(token),
+        }))
     }
 
-    /// Brings the account to where its token and its password say that it is.
-    fn settle(
+    fn carry_out(
         &mut self,
+        before: &Account,
+        step: &rotation::Step,
         configured: &config::Account,
-        account: &Account,
         password: &Password,
         now: Timestamp,
     ) -> Result<(), StateError> {
-        let known = password.known().is_some();
-        let step = account.step(Event::Reconcile, known, now);
-        self.carry_out(&step, configured, password)?;
-        // It is settled also where nothing was to be done.
-        self.unsettled.remove(&configured.username);
-        self.stands(configured, &step.account, password);
+        let username = &configured.username;
+        // Until it is done: what fails here in the middle is tried again.
+        self.unsettled.insert(username.clone());
+        let mut writes = Vec::new();
+        if step.actions.contains(&Action::Store) {
+            let name = document_name(username);
+            let document = rotation::to_document(&step.account);
+            let document = document.map_err(|source| StateError::Document {
+                username: username.clone(),
+                source,
+            })?;
+            writes.push((INTERNAL_SERVICE.to_owned(), name, document));
+        }
+        let composite = composite(&step.account, password);
+        let service = self.config.vault.service.clone();
+        let mut publishes = false;
+        if step.actions.contains(&Action::Publish)
+            && let Some(composite) = &composite
+            && self.vault.read(&service, username)?.as_ref() != Some(composite)
+        {
+            publishes = true;
+            writes.push((service, username.clone(), composite.clone()));
+        }
+        self.vault.write_all(writes)?;
+        if step.actions.contains(&Action::Publish)
+            && let Some(composite) = &composite
+        {
+            self.tell_sinks(username, composite, now)?;
+        }
+        self.unsettled.remove(username);
+        let standing = status(configured, &step.account, password.print(), now);
+        self.standing.insert(username.clone(), standing);
+        self.due(
+            username,
+            step.account.due(password.print(), &rules(configured), now),
+        );
+        tell(before, step, configured, password.print(), now);
+        if publishes {
+            tracing::info!(event = "credential.published", username = %username,
+                "the entry that others read was written");
+        }
         Ok(())
     }
 
-    fn stands(&mut self, configured: &config::Account, account: &Account, password: &Password) {
-        let standing = standing(configured, account, password.known().is_some());
-        self.standing.insert(configured.username.clone(), standing);
+    /// Brings the account to where its token and its password say that it is.
+    pub(super) fn reconcile(&mut self, configured: &config::Account) -> Result<(), StateError> {
+        self.happen(configured, Event::Reconcile, Timestamp::now())?;
+        Ok(())
     }
 
-    fn account(&self, username: &str) -> Result<Account, StateError> {
+    /// The logins that are due. Each is noted before it is handed out.
+    pub(in crate::daemon) fn begin_checks(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<Vec<CheckJob>, StateError> {
+        let config = Arc::clone(&self.config);
+        let mut jobs = Vec::new();
+        for configured in &config.accounts {
+            if self
+                .due
+                .get(&configured.username)
+                .is_none_or(|due| *due > now)
+            {
+                continue;
+            }
+            match self.happen(configured, Event::Due, now) {
+                Ok(job) => jobs.extend(job),
+                // Its problem is on the board; those that can be checked are.
+                Err(StateError::Document { .. } | StateError::Vanished(_)) => {
+                    self.due.remove(&configured.username);
+                }
+                Err(error) if jobs.is_empty() => return Err(error),
+                // What was begun has to be done.
+                Err(_) => break,
+            }
+        }
+        self.tell_board()?;
+        Ok(jobs)
+    }
+
+    /// Takes the answer to a login in.
+    pub(in crate::daemon) fn answered(
+        &mut self,
+        username: &str,
+        token: String,
+        password: String,
+        answer: Answer,
+    ) -> Result<(), StateError> {
+        let config = Arc::clone(&self.config);
+        let Some(configured) = config.account(username) else {
+            return Ok(());
+        };
+        let event = Event::Answered {
+            token,
+            password,
+            answer,
+        };
+        self.happen(configured, event, Timestamp::now())?;
+        self.tell_board()
+    }
+
+    /// Makes the previous version current again. `false` where there is none,
+    /// or no password to go with it.
+    pub fn roll_back(&mut self, username: &str) -> Result<bool, StateError> {
+        let config = Arc::clone(&self.config);
+        let Some(configured) = config.account(username) else {
+            return Ok(false);
+        };
+        let account = self.account(&configured.username)?;
+        let password = self.password(configured, false)?;
+        if account.labelled(Label::Previous).is_none() || password.print().is_none() {
+            return Ok(false);
+        }
+        self.happen(configured, Event::RollBack, Timestamp::now())?;
+        self.tell_board()?;
+        Ok(true)
+    }
+
+    pub(super) fn account(&self, username: &str) -> Result<Account, StateError> {
         match self
             .vault
             .read(INTERNAL_SERVICE, &document_name(username))?
@@ -198,57 +252,33 @@ impl Worker {
         }
     }
 
-    fn store(&self, account: &Account) -> Result<(), StateError> {
-        let document = rotation::to_document(account).map_err(|source| StateError::Document {
-            username: account.username.clone(),
-            source,
-        })?;
-        let name = document_name(&account.username);
-        Ok(self.vault.write(INTERNAL_SERVICE, &name, &document)?)
-    }
-
-    fn password(&self, account: &config::Account) -> Result<Password, StateError> {
+    fn password(
+        &mut self,
+        account: &config::Account,
+        dry_run: bool,
+    ) -> Result<Password, StateError> {
         let name = SecretName::Account(account.username.clone()).to_string();
         match secrets::read(&account.password, &name, &self.vault) {
-            Ok(Some(password)) => Ok(Password::Known(password)),
+            Ok(Some(password)) => {
+                let print = self.print("password", &[&password], dry_run)?;
+                Ok(Password::Known { password, print })
+            }
             Ok(None) => Ok(Password::Missing),
             Err(SecretError::Vault(error)) => Err(error.into()),
             Err(error) => Ok(Password::Unreadable(error)),
         }
     }
 
-    /// A keyed hash of a token. The key is made with the first one, but not for
-    /// a dry run, where nothing is known that it could be compared with.
-    pub(super) fn fingerprint(&self, token: &Secret, dry_run: bool) -> Result<String, StateError> {
-        let key = if let Some(key) = self.vault.read(INTERNAL_SERVICE, FINGERPRINT_KEY)? {
-            key
-        } else {
-            let mut bytes = Zeroizing::new([0_u8; 32]);
-            SystemRandom::new()
-                .fill(bytes.as_mut())
-                .map_err(|_| StateError::Random)?;
-            let key = Secret::new(hex(bytes.as_ref()));
-            if !dry_run {
-                self.vault.write(INTERNAL_SERVICE, FINGERPRINT_KEY, &key)?;
-            }
-            key
-        };
-        let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
-        let tag = hmac::sign(&key, token.expose().as_bytes());
-        Ok(hex(tag.as_ref().get(..8).unwrap_or_default()))
-    }
-
     /// How the accounts stand.
-    pub fn credentials(&self) -> Result<Vec<AccountStatus>, StateError> {
-        self.config
-            .accounts
-            .iter()
-            .map(|configured| {
-                let account = self.account(&configured.username)?;
-                let password = self.password(configured)?;
-                Ok(standing(configured, &account, password.known().is_some()))
-            })
-            .collect()
+    pub fn credentials(&mut self) -> Result<Vec<AccountStatus>, StateError> {
+        let config = Arc::clone(&self.config);
+        let now = Timestamp::now();
+        let stands = |configured| {
+            let password = self.password(configured, true)?;
+            let account = self.account(&configured.username)?;
+            Ok(status(configured, &account, password.print(), now))
+        };
+        config.accounts.iter().map(stands).collect()
     }
 
     /// Password and token as one, for who logs in to Salesforce.
@@ -280,126 +310,124 @@ impl Worker {
             originated: version.source.originated,
             received: version.source.received,
             stored: version.stored,
+            moved: version.moved,
+            verdict: version.checked.map(|(answer, _)| answer.word().to_owned()),
+            checked: version.checked.map(|(_, at)| at),
         };
         Ok(account.versions.iter().rev().map(line).collect())
     }
-
-    /// Sets a secret; the Salesforce password of an account completes a token
-    /// that waits for it.
-    pub fn set_secret(&mut self, name: &SecretName, secret: &Secret) -> Result<(), StateError> {
-        self.vault
-            .write(INTERNAL_SERVICE, &name.to_string(), secret)?;
-        tracing::info!(event = "secret.set", name = %name, "a secret was set");
-        self.after_secret(name)
-    }
-
-    /// Removes a secret; `false` where there was none. With the password of an
-    /// account goes the credential that holds it.
-    pub fn remove_secret(&mut self, name: &SecretName) -> Result<bool, StateError> {
-        // The credential first: it holds the password, and a crash between the
-        // two must leave nothing of it that the name does not show.
-        if let SecretName::Account(username) = name
-            && let Some(account) = self.config.account(username)
-            && account.password == SecretSource::Vault
-        {
-            self.vault
-                .remove(&self.config.vault.service, &account.username)?;
-        }
-        let removed = self.vault.remove(INTERNAL_SERVICE, &name.to_string())?;
-        if removed {
-            tracing::info!(event = "secret.removed", name = %name, "a secret was removed");
-        }
-        self.after_secret(name)?;
-        Ok(removed)
-    }
-
-    fn after_secret(&mut self, name: &SecretName) -> Result<(), StateError> {
-        if let SecretName::Account(username) = name
-            && let Some(account) = self.config.account(username).cloned()
-        {
-            self.reconcile(&account)?;
-        }
-        self.tell_board()
-    }
-
-    /// The names of all secrets that were set.
-    pub fn secret_names(&self) -> Result<Vec<String>, StateError> {
-        let mut names = self.vault.users(INTERNAL_SERVICE)?;
-        names.retain(|name| SecretName::parse(name).is_some());
-        Ok(names)
-    }
-
-    /// A secret that a mailbox logs in with, from where the configuration says
-    /// it is.
-    pub fn login_secret(
-        &self,
-        source: &SecretSource,
-        name: &SecretName,
-    ) -> Result<Option<Secret>, StateError> {
-        Ok(secrets::read(source, &name.to_string(), &self.vault)?)
-    }
-
-    /// Keeps a secret that nobody has typed in.
-    pub fn keep(&mut self, name: &SecretName, secret: &Secret) -> Result<(), StateError> {
-        let kept = self
-            .vault
-            .write(INTERNAL_SERVICE, &name.to_string(), secret);
-        Ok(kept?)
-    }
 }
 
-/// An account's Salesforce password.
+/// An account's Salesforce password, and its keyed hash.
 enum Password {
-    Known(Secret),
+    Known { password: Secret, print: String },
     Missing,
     Unreadable(SecretError),
 }
 
 impl Password {
-    fn known(&self) -> Option<&Secret> {
+    fn print(&self) -> Option<&str> {
         match self {
-            Self::Known(password) => Some(password),
+            Self::Known { print, .. } => Some(print),
             Self::Missing | Self::Unreadable(_) => None,
         }
     }
 }
 
-/// How an account stands. A token that is still pending waits for a password,
-/// even where that is there by now.
-fn standing(
-    configured: &config::Account,
-    account: &Account,
-    password_known: bool,
-) -> AccountStatus {
-    let newest = account.newest();
-    let state = match newest.map(|version| version.label) {
-        Some(Label::Current) if password_known => AccountState::Current,
-        None if password_known => AccountState::NoToken,
-        Some(Label::Pending | Label::Current | Label::Previous | Label::Superseded) | None => {
-            AccountState::PasswordMissing
-        }
+/// What others are to have now, if anything.
+fn composite(account: &Account, password: &Password) -> Option<Secret> {
+    let Password::Known { password, print } = password else {
+        return None;
     };
-    AccountStatus {
-        username: configured.username.clone(),
-        state,
-        token_received: newest.map(|version| version.source.received),
-        version: newest.map(|version| version.id),
-        verified: None,
-        fingerprint: newest.map(|version| version.fingerprint.clone()),
+    let token = account.released(Some(print))?.token.as_ref()?;
+    Some(password.followed_by(token))
+}
+
+/// How an account's credential is checked, as the rotation wants it.
+pub(super) fn rules(configured: &config::Account) -> Rules {
+    Rules {
+        check: match configured.verify {
+            Verify::Off => false,
+            Verify::Soap => true,
+        },
+        release_unverified_after: SignedDuration::try_from(configured.promote_unverified_after)
+            .unwrap_or(SignedDuration::MAX),
+        failures_a_day: configured.failed_logins_per_day,
+    }
+}
+
+/// What has become of an account, for the log.
+fn tell(
+    before: &Account,
+    step: &rotation::Step,
+    configured: &config::Account,
+    password: Option<&str>,
+    now: Timestamp,
+) {
+    let (username, account) = (&configured.username, &step.account);
+    let Some(version) = account.newest() else {
+        return;
+    };
+    let released = account.released(password);
+    let was = before.labelled(Label::Current);
+    if let Some(current) = released
+        && (was.map(|v| v.id) != Some(current.id) || before.password != account.password)
+    {
+        tracing::info!(event = "credential.updated", username = %username, version = current.id,
+            fingerprint = %current.fingerprint, proof = %current.proof,
+            "the credential is up to date");
+    }
+    if step.reception == Some(Reception::Updated) && version.label == Label::Pending {
+        if password.is_none() {
+            tracing::warn!(event = "credential.pending", username = %username,
+                version = version.id, fingerprint = %version.fingerprint, proof = %version.proof,
+                "a new token is kept; the Salesforce password is missing");
+        } else {
+            tracing::info!(event = "credential.pending", username = %username,
+                version = version.id, fingerprint = %version.fingerprint, proof = %version.proof,
+                "a new token is kept, and will be checked before it is used");
+        }
+    }
+    let checked = |account: &Account| account.newest().and_then(|version| version.checked);
+    let Some((answer, _)) = checked(account).filter(|_| checked(before) != checked(account)) else {
+        let was_waiting = before.newest().map(|v| v.label) == Some(Label::Pending);
+        if released.is_some_and(|v| v.checked.is_some_and(|(answer, _)| answer != Answer::Works))
+            && was_waiting
+        {
+            tracing::warn!(event = "credential.unverified", username = %username,
+                version = version.id,
+                "the new credential could not be checked, and is used all the same");
+        }
+        return;
+    };
+    match account.standing(password, &rules(configured), now) {
+        Standing::Current { answer } if answer == Some(Answer::Works) => {
+            tracing::info!(event = "credential.verified", username = %username,
+                version = version.id, "Salesforce accepts the credential");
+        }
+        Standing::Refused {
+            next: Some(next), ..
+        } => tracing::warn!(event = "credential.refused", username = %username,
+            version = version.id, answer = answer.word(), next = %next,
+            "Salesforce refuses the credential; it is tried once more"),
+        Standing::Refused { next: None, .. } => {
+            tracing::error!(event = "credential.refused", username = %username,
+                version = version.id, answer = answer.word(),
+                "Salesforce refuses the credential: a person must act");
+        }
+        Standing::NoToken
+        | Standing::PasswordMissing
+        | Standing::Checking { .. }
+        | Standing::Current { .. } => {
+            let next = account.due(password, &rules(configured), now);
+            tracing::warn!(event = "credential.unchecked", username = %username,
+                version = version.id, answer = answer.word(),
+                next = next.map(tracing::field::display),
+                "the credential could not be checked");
+        }
     }
 }
 
 fn document_name(username: &str) -> String {
     format!("document/{}", username.to_lowercase())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 0xf])
-        .filter_map(|nibble| DIGITS.get(usize::from(nibble)))
-        .collect()
 }

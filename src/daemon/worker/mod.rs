@@ -12,6 +12,10 @@
 
 mod accounts;
 mod names;
+mod outbox;
+mod prints;
+mod secrets;
+mod standing;
 mod thread;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use ring::hmac;
+use tokio::sync::Notify;
 
 use super::board::Board;
 use super::state::{self, StateError};
@@ -47,6 +53,14 @@ pub struct Worker {
     /// Accounts that could not be read, or whose document or entry could not be
     /// written: they are tried again.
     unsettled: BTreeSet<String>,
+    /// The key of the keyed hashes, once it was read.
+    print_key: Option<hmac::Key>,
+    /// When something is to be done for an account.
+    due: BTreeMap<String, Timestamp>,
+    /// What is being handed to whom: sink and username.
+    under_way: BTreeSet<(String, String)>,
+    /// Rung where something may be due.
+    bell: Arc<Notify>,
 }
 
 /// A mail that was looked at.
@@ -124,6 +138,10 @@ impl Worker {
             board,
             standing: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            print_key: None,
+            due: BTreeMap::new(),
+            under_way: BTreeSet::new(),
+            bell: Arc::default(),
         })
     }
 
@@ -312,7 +330,7 @@ impl Worker {
     }
 
     fn event(
-        &self,
+        &mut self,
         report: &Report,
         judgement: &Judgement,
         notice: &Notice,

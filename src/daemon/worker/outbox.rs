@@ -1,0 +1,224 @@
+//! The worker and the sinks: what each is to be told, and what is under way.
+//!
+//! What is wanted is noted in the journal when the entry that others read is
+//! written, and again at every start: a crash between the two loses nothing. It
+//! is handed out once at a time for a sink and account, so that what a sink
+//! hears of an account is in order.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::state::StateError;
+use super::Worker;
+use crate::api::{SinkState, SinkStatus};
+use crate::config::Sink;
+use crate::journal::Parcel;
+use crate::secret::Secret;
+use crate::sink::Credential;
+
+/// The first wait after a failure, and the longest, in seconds.
+const WAITS: (i64, i64) = (5, 900);
+
+/// Something that a sink is to be told.
+pub(in crate::daemon) struct DeliveryJob {
+    pub(in crate::daemon) sink: String,
+    pub(in crate::daemon) credential: Credential,
+}
+
+/// A sink could not be told.
+pub(in crate::daemon) struct Undelivered {
+    pub(in crate::daemon) code: &'static str,
+    pub(in crate::daemon) error: String,
+    pub(in crate::daemon) hint: String,
+    /// A person must act.
+    pub(in crate::daemon) is_persons: bool,
+    /// The receiver has said for how long it is to be left alone.
+    pub(in crate::daemon) wait: Option<Duration>,
+}
+
+impl Worker {
+    /// Notes what the sinks of an account are to be told.
+    pub(super) fn tell_sinks(
+        &mut self,
+        username: &str,
+        composite: &Secret,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        let config = std::sync::Arc::clone(&self.config);
+        let mut wanted = Vec::new();
+        for sink in config.sinks_of(username) {
+            // Another path or address is another delivery.
+            let print = self.print(&format!("{sink:?}"), composite, false)?;
+            wanted.push((sink.name.as_str(), print));
+        }
+        if self.journal.want(username, &wanted, new_id, now)? {
+            self.bell.notify_one();
+        }
+        Ok(())
+    }
+
+    /// What is due, for as many as there is room for.
+    pub(in crate::daemon) fn begin_deliveries(
+        &mut self,
+        now: Timestamp,
+        room: usize,
+    ) -> Result<Vec<DeliveryJob>, StateError> {
+        let mut jobs = Vec::new();
+        for parcel in self.journal.parcels()? {
+            if jobs.len() >= room {
+                break;
+            }
+            let key = (parcel.sink.clone(), parcel.username.clone());
+            let is_due = parcel.delivered.is_none() && parcel.next_try <= now;
+            if !is_due || self.under_way.contains(&key) {
+                continue;
+            }
+            match self.job(parcel)? {
+                Some(job) => {
+                    self.under_way.insert(key);
+                    jobs.push(job);
+                }
+                // The sink or the account is configured no more, or there is no
+                // credential any more.
+                None => self.journal.forget_parcel((&key.0, &key.1))?,
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// What the sinks were told once, to see whether they still have it.
+    pub(in crate::daemon) fn delivered_jobs(&mut self) -> Result<Vec<DeliveryJob>, StateError> {
+        let mut jobs = Vec::new();
+        for parcel in self.journal.parcels()? {
+            if parcel.delivered.is_some() {
+                jobs.extend(self.job(parcel)?);
+            }
+        }
+        Ok(jobs)
+    }
+
+    fn job(&self, parcel: Parcel) -> Result<Option<DeliveryJob>, StateError> {
+        let username = parcel.username;
+        let known = |sink: &Sink| sink.name == parcel.sink;
+        if !self.config.sinks_of(&username).any(known) {
+            return Ok(None);
+        }
+        let Some(secret) = self.vault.read(&self.config.vault.service, &username)? else {
+            return Ok(None);
+        };
+        let standing = self.standing.get(&username);
+        let credential = Credential {
+            secret,
+            version: standing.and_then(|s| s.version).unwrap_or_default(),
+            fingerprint: standing
+                .and_then(|s| s.fingerprint.clone())
+                .unwrap_or_default(),
+            received: standing.and_then(|s| s.token_received),
+            id: parcel.id,
+            username,
+        };
+        Ok(Some(DeliveryJob {
+            sink: parcel.sink,
+            credential,
+        }))
+    }
+
+    /// Takes in what became of a delivery.
+    pub(in crate::daemon) fn conclude(
+        &mut self,
+        (sink, username, id): (&str, &str, &str),
+        ended: Result<(), Undelivered>,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        self.under_way
+            .remove(&(sink.to_owned(), username.to_owned()));
+        match ended {
+            Ok(()) => {
+                self.journal.delivered((sink, username), id, now)?;
+                tracing::info!(event = "sink.delivered", sink, username, "a sink was told");
+            }
+            Err(failure) => {
+                let parcels = self.journal.parcels()?;
+                let mut known = parcels.iter();
+                let tries = known
+                    .find(|p| p.sink == sink && p.username == username)
+                    .map_or(0, |p| p.tries);
+                let wait = wait(tries, &failure);
+                let next_try = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+                let told = (failure.error.as_str(), failure.hint.as_str());
+                self.journal
+                    .not_delivered((sink, username), id, next_try, told)?;
+                if failure.is_persons {
+                    tracing::error!(event = "sink.failed", sink, username, code = failure.code,
+                        error = failure.error, hint = failure.hint, next_try = %next_try,
+                        "a sink cannot be told: a person must act");
+                } else {
+                    tracing::warn!(event = "sink.failed", sink, username, code = failure.code,
+                        error = failure.error, hint = failure.hint, next_try = %next_try,
+                        "a sink could not be told, and is tried again");
+                }
+            }
+        }
+        self.tell_board()
+    }
+
+    /// When something is due next, for an account or a sink.
+    pub(in crate::daemon) fn next_errand(&self) -> Result<Option<Timestamp>, StateError> {
+        let waits = |parcel: &Parcel| {
+            let key = (parcel.sink.clone(), parcel.username.clone());
+            parcel.delivered.is_none() && !self.under_way.contains(&key)
+        };
+        let parcels = self.journal.parcels()?;
+        let parcels = parcels.iter().filter(|parcel| waits(parcel));
+        let parcels = parcels.map(|parcel| parcel.next_try);
+        Ok(parcels.chain(self.due.values().copied()).min())
+    }
+
+    /// Notes when something is to be done for an account.
+    pub(super) fn due(&mut self, username: &str, at: Option<Timestamp>) {
+        match at {
+            Some(at) => self.due.insert(username.to_owned(), at),
+            None => self.due.remove(username),
+        };
+        self.bell.notify_one();
+    }
+
+    /// How the sinks stand.
+    pub(super) fn sinks(&self) -> Result<Vec<SinkStatus>, StateError> {
+        let parcels = self.journal.parcels()?;
+        let configured = |parcel: &Parcel| {
+            let mut sinks = self.config.sinks_of(&parcel.username);
+            sinks.any(|sink| sink.name == parcel.sink)
+        };
+        let status = |parcel: Parcel| SinkStatus {
+            state: match (parcel.delivered, parcel.tries) {
+                (Some(_), _) => SinkState::Delivered,
+                (None, 0) => SinkState::Waiting,
+                (None, _) => SinkState::Failing,
+            },
+            since: parcel.delivered.unwrap_or(parcel.since),
+            attempts: parcel.tries,
+            next_attempt: parcel.delivered.is_none().then_some(parcel.next_try),
+            last_error: parcel.error,
+            hint: parcel.hint,
+            name: parcel.sink,
+            username: parcel.username,
+        };
+        Ok(parcels.into_iter().filter(configured).map(status).collect())
+    }
+}
+
+/// Doubled with each failure, and longer where a person must act.
+fn wait(tries: u32, failure: &Undelivered) -> SignedDuration {
+    let (first, most) = WAITS;
+    let factor = if failure.is_persons { 4 } else { 1 };
+    let doubled = first.saturating_mul(2_i64.saturating_pow(tries));
+    let usual = SignedDuration::from_secs(doubled.min(most).saturating_mul(factor));
+    let asked = failure.wait.and_then(|wait| wait.try_into().ok());
+    usual.max(asked.unwrap_or_default())
+}
+
+fn new_id() -> String {
+    format!("msg_{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
+}

@@ -1,0 +1,73 @@
+//! The secrets that people set, and those that are kept for mailboxes.
+
+use super::super::secrets;
+use super::super::state::StateError;
+use super::{SecretName, Worker};
+use crate::INTERNAL_SERVICE;
+use crate::config::SecretSource;
+use crate::secret::Secret;
+
+impl Worker {
+    /// Sets a secret; the Salesforce password of an account completes a token
+    /// that waits for it.
+    pub fn set_secret(&mut self, name: &SecretName, secret: &Secret) -> Result<(), StateError> {
+        self.vault
+            .write(INTERNAL_SERVICE, &name.to_string(), secret)?;
+        tracing::info!(event = "secret.set", name = %name, "a secret was set");
+        self.after_secret(name)
+    }
+
+    /// Removes a secret; `false` where there was none. With the password of an
+    /// account goes the credential that holds it.
+    pub fn remove_secret(&mut self, name: &SecretName) -> Result<bool, StateError> {
+        // The credential first: it holds the password, and a crash between the
+        // two must leave nothing of it that the name does not show.
+        if let SecretName::Account(username) = name
+            && let Some(account) = self.config.account(username)
+            && account.password == SecretSource::Vault
+        {
+            self.vault
+                .remove(&self.config.vault.service, &account.username)?;
+        }
+        let removed = self.vault.remove(INTERNAL_SERVICE, &name.to_string())?;
+        if removed {
+            tracing::info!(event = "secret.removed", name = %name, "a secret was removed");
+        }
+        self.after_secret(name)?;
+        Ok(removed)
+    }
+
+    fn after_secret(&mut self, name: &SecretName) -> Result<(), StateError> {
+        if let SecretName::Account(username) = name
+            && let Some(account) = self.config.account(username).cloned()
+        {
+            self.reconcile(&account)?;
+        }
+        self.tell_board()
+    }
+
+    /// The names of all secrets that were set.
+    pub fn secret_names(&self) -> Result<Vec<String>, StateError> {
+        let mut names = self.vault.users(INTERNAL_SERVICE)?;
+        names.retain(|name| SecretName::parse(name).is_some());
+        Ok(names)
+    }
+
+    /// A secret that a mailbox logs in with, from where the configuration says
+    /// it is.
+    pub fn login_secret(
+        &self,
+        source: &SecretSource,
+        name: &SecretName,
+    ) -> Result<Option<Secret>, StateError> {
+        Ok(secrets::read(source, &name.to_string(), &self.vault)?)
+    }
+
+    /// Keeps a secret that nobody has typed in.
+    pub fn keep(&mut self, name: &SecretName, secret: &Secret) -> Result<(), StateError> {
+        let kept = self
+            .vault
+            .write(INTERNAL_SERVICE, &name.to_string(), secret);
+        Ok(kept?)
+    }
+}
