@@ -23,6 +23,7 @@
 //! * [`journal`]: what became of which mail, and how far each folder was read.
 //! * [`mailbox`]: IMAP, with a guard under the parser.
 //! * [`oauth`]: signing in at an OAuth 2 provider, and access tokens from then on.
+//! * [`salesforce`]: checks a credential by one real login.
 //! * [`config`]: as written → as meant; the one room that reads the environment.
 //! * [`daemon`]: the one place that knows all rooms. Its worker owns all change.
 //! * [`api`]: what the daemon and the commands say to each other.
@@ -57,6 +58,7 @@ pub mod mailbox;
 pub mod notice;
 pub mod oauth;
 pub mod rotation;
+pub mod salesforce;
 pub mod secret;
 pub mod sender;
 pub mod telemetry;

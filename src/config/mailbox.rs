@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::meant::{duration, is_id, is_loopback, plain_text, source, unique};
-use super::{ConfigError, SecretSource, Since, paths, written};
+use super::meant::{
+    duration, goes_to_tls_or_loopback, is_id, is_loopback, plain_text, proxy, source, unique,
+};
+use super::{ConfigError, SecretSource, Since, written};
 use crate::secret::Secret;
 
 /// IDLE must be renewed before a server may hang up, which is after half an
@@ -201,7 +203,7 @@ pub(super) fn mean(written: written::Mailbox, folder: &Path) -> Result<Mailbox, 
         tls,
         ca_file: written.ca_file.as_ref().map(|path| folder.join(path)),
         tls_pin: written.tls_pin.as_deref().map(pin).transpose()?,
-        proxy: proxy(&written.proxy)?,
+        proxy: proxy(&key("proxy"), &written.proxy)?,
         auth: auth(&written, folder)?,
         after: after(&written)?,
         folders: written.folders,
@@ -261,34 +263,6 @@ fn pin(written: &str) -> Result<[u8; 32], ConfigError> {
                 "write `sha256:` and 64 hexadecimal digits, as `openssl x509 -noout -fingerprint -sha256` prints them",
             )
         })
-}
-
-fn proxy(written: &str) -> Result<Proxy, ConfigError> {
-    let is_url = ["socks5://", "socks5h://", "http://"].iter().any(|scheme| {
-        written
-            .strip_prefix(scheme)
-            .is_some_and(|to| !to.is_empty())
-    });
-    match written {
-        "none" => Ok(Proxy::None),
-        "environment" => {
-            let [https, all, no] = paths::proxies();
-            Ok(Proxy::Environment {
-                https,
-                all,
-                no: no.map(|no| no.expose().to_owned()),
-            })
-        }
-        url if is_url && !url.contains(['@', ' ']) && !url.chars().any(char::is_control) => {
-            Ok(Proxy::Url(url.to_owned()))
-        }
-        // It may hold a password, so it is not repeated.
-        _ => Err(invalid(
-            "proxy",
-            "this is none of `none`, `environment`, `socks5://HOST:PORT` and `http://HOST:PORT`",
-            "a proxy that wants a password is named in HTTPS_PROXY, with `proxy = \"environment\"`",
-        )),
-    }
 }
 
 fn auth(written: &written::Mailbox, folder: &Path) -> Result<Auth, ConfigError> {
@@ -403,17 +377,9 @@ fn oauth2(written: &written::Oauth2, folder: &Path) -> Result<Oauth2, ConfigErro
     })
 }
 
-/// Tokens go there, so it must be TLS but on this machine.
+/// Tokens go there.
 fn endpoint(name: &str, url: &str) -> Result<(), ConfigError> {
-    let is_ours = url.strip_prefix("http://").is_some_and(|rest| {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = authority
-            .rsplit_once(':')
-            .map_or(authority, |(host, _)| host);
-        is_loopback(host.trim_matches(['[', ']']))
-    });
-    let is_plain = url.bytes().all(|b| b.is_ascii_graphic());
-    if is_plain && (url.starts_with("https://") || is_ours) {
+    if goes_to_tls_or_loopback(url) {
         return Ok(());
     }
     Err(invalid(

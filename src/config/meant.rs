@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use super::written::{self, Written};
 use super::{
-    Account, Backend, Config, ConfigError, SecretSource, Trust, Vault, VaultKey, Wording, paths,
+    Backend, Config, ConfigError, Proxy, SecretSource, Trust, Vault, VaultKey, Wording, paths,
 };
 
 /// Validates. Relative paths are taken from `folder`, the configuration's.
@@ -54,7 +54,7 @@ pub(super) fn mean(
         accounts: written
             .account
             .into_iter()
-            .map(|account| self::account(account, folder))
+            .map(|account| super::account::mean(account, folder))
             .collect::<Result<_, _>>()?,
         state_dir,
         names_no_state_dir,
@@ -177,30 +177,6 @@ fn trust(written: &written::Trust) -> Result<Trust, ConfigError> {
     Ok(trust)
 }
 
-fn account(written: written::Account, folder: &Path) -> Result<Account, ConfigError> {
-    let username = address("account.username", &written.username).map(|_| written.username)?;
-    if written.verify != "off" {
-        return Err(ConfigError::invalid(
-            "account.verify",
-            "this version knows `off` only",
-            "leave the key out",
-        ));
-    }
-    if let Some(url) = &written.login_url
-        && !url.starts_with("https://")
-    {
-        return Err(ConfigError::invalid(
-            "account.login-url",
-            "the address must begin with https://",
-            "use https://login.salesforce.com, https://test.salesforce.com or your My Domain",
-        ));
-    }
-    Ok(Account {
-        password: source("account.password", &written.password, folder)?,
-        username,
-    })
-}
-
 /// Where a secret is. The value is not repeated in the error: somebody may
 /// have written the secret itself.
 pub(super) fn source(key: &str, written: &str, folder: &Path) -> Result<SecretSource, ConfigError> {
@@ -227,7 +203,7 @@ fn argv(line: &str) -> Option<Vec<String>> {
     (!words.is_empty() && !line.contains(['"', '\'', '\\'])).then_some(words)
 }
 
-fn address(key: &str, written: &str) -> Result<String, ConfigError> {
+pub(super) fn address(key: &str, written: &str) -> Result<String, ConfigError> {
     match written.split_once('@') {
         Some((local, domain))
             if !local.is_empty()
@@ -324,6 +300,48 @@ pub(super) fn is_id(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// What stands between a server and us.
+pub(super) fn proxy(key: &str, written: &str) -> Result<Proxy, ConfigError> {
+    let is_url = ["socks5://", "socks5h://", "http://"].iter().any(|scheme| {
+        written
+            .strip_prefix(scheme)
+            .is_some_and(|to| !to.is_empty())
+    });
+    match written {
+        "none" => Ok(Proxy::None),
+        "environment" => {
+            let [https, all, no] = paths::proxies();
+            Ok(Proxy::Environment {
+                https,
+                all,
+                no: no.map(|no| no.expose().to_owned()),
+            })
+        }
+        url if is_url && !url.contains(['@', ' ']) && !url.chars().any(char::is_control) => {
+            Ok(Proxy::Url(url.to_owned()))
+        }
+        // It may hold a password, so it is not repeated.
+        _ => Err(ConfigError::invalid(
+            key,
+            "this is none of `none`, `environment`, `socks5://HOST:PORT` and `http://HOST:PORT`",
+            "a proxy that wants a password is named in HTTPS_PROXY, with `proxy = \"environment\"`",
+        )),
+    }
+}
+
+/// Secrets are sent there, so it must be TLS but on this machine.
+pub(super) fn goes_to_tls_or_loopback(url: &str) -> bool {
+    let is_ours = url.strip_prefix("http://").is_some_and(|rest| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority
+            .rsplit_once(':')
+            .map_or(authority, |(host, _)| host);
+        is_loopback(host.trim_matches(['[', ']']))
+    });
+    let is_plain = url.bytes().all(|b| b.is_ascii_graphic());
+    is_plain && (url.starts_with("https://") || is_ours)
 }
 
 pub(super) fn is_loopback(host: &str) -> bool {

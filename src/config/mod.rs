@@ -8,6 +8,7 @@
 //!
 //! This is the one room that reads the environment.
 
+mod account;
 mod error;
 mod mailbox;
 mod meant;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use jiff::{Span, Timestamp, civil};
 
+pub use account::{Account, Verify};
 pub use error::ConfigError;
 pub use mailbox::{After, Auth, Grant, Mailbox, Oauth2, Provider, Proxy, Tls};
 pub use paths::{credentials_directory, sockets, sockets_to_serve, stderr_is_the_journal};
@@ -108,15 +110,6 @@ pub struct Wording {
     pub username: String,
     /// The label of the token.
     pub token: String,
-}
-
-/// One Salesforce user whose credential is kept.
-#[derive(Clone, Debug)]
-pub struct Account {
-    /// The Salesforce username.
-    pub username: String,
-    /// Where the Salesforce password is.
-    pub password: SecretSource,
 }
 
 /// Where a secret is read from.

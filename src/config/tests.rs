@@ -24,6 +24,22 @@ fn a_mailbox_needs_a_name_a_host_and_a_user_and_the_rest_has_defaults() {
 }
 
 #[test]
+fn an_account_needs_a_username_and_is_not_checked_unless_asked_for() {
+    let config = load("state-dir = '/s'\n[[account]]\nusername='Mariana@B.c'\n").unwrap();
+    let account = config.account("mariana@b.c").unwrap();
+    assert_eq!(account.username, "Mariana@B.c");
+    assert_eq!(account.verify, Verify::Off);
+    assert_eq!(account.login_url, "https://login.salesforce.com");
+    assert_eq!(account.api_version, "64.0");
+    assert_eq!(
+        account.promote_unverified_after,
+        Duration::from_secs(15 * 60)
+    );
+    assert_eq!(account.failed_logins_per_day, 4);
+    assert!(account.ca_file.is_none() && matches!(account.proxy, Proxy::None));
+}
+
+#[test]
 fn an_unknown_key_is_refused_by_name_with_the_nearest_one() {
     for (line, key, nearest) in [
         ("hots = 'x'", "mailbox.hots", "mailbox.host"),
@@ -47,7 +63,8 @@ fn every_key_is_known() {
         password='command:pass show x'\nfolders=['A','B']\nmax-connections=2\nafter='move:Done'\nsince='2026-01-01'\nidle-renew='4m'\npoll='30s'\nmax-mail-size=65536\n\
         [mailbox.oauth2]\nprovider='other'\nclient-id='c'\nclient-secret='vault'\ngrant='client-credentials'\nscopes=['s']\n\
         token-url='http://127.0.0.1:1/t'\nauthorization-url='https://x/a'\ndevice-url='https://x/d'\nredirect-port=8000\n\
-        [[account]]\nusername='a@b.c'\npassword='credential:x'\nverify='off'\nlogin-url='https://x'\n";
+        [[account]]\nusername='a@b.c'\npassword='credential:x'\nverify='soap'\nlogin-url='http://[::1]:1/'\napi-version='63.0'\n\
+        ca-file='c'\nproxy='http://p:3128'\npromote-unverified-after='1h'\nfailed-logins-per-day=9\n";
     let all = &all.replace("{PIN}", &"ab".repeat(32));
     let config = load(all).unwrap();
     assert_eq!(config.trust.dns_servers.len(), 2);
@@ -57,6 +74,9 @@ fn every_key_is_known() {
     assert_eq!(ops.tls_pin, Some([0xab; 32]));
     assert_eq!(ops.after, After::Move("Done".into()));
     assert!(matches!(&ops.auth, Auth::Oauth2(oauth2) if oauth2.redirect_port == Some(8000)));
+    let account = &config.accounts[0];
+    assert_eq!(account.verify, Verify::Soap);
+    assert_eq!(account.failed_logins_per_day, 9);
     // The tenant belongs to another provider.
     let count = all.matches('=').count() + 1;
     assert_eq!(
@@ -69,6 +89,7 @@ fn every_key_is_known() {
 #[test]
 fn what_cannot_be_meant_is_refused_with_a_hint() {
     let mailbox = |line: &str| format!("{MAILBOX}{line}\n");
+    let account = |line: &str| mailbox(&format!("[[account]]\nusername='a@b.c'\n{line}"));
     let oauth2 = |lines: &str| {
         mailbox(&format!(
             "auth='oauth2'\n[mailbox.oauth2]\nclient-id='c'\n{lines}"
@@ -104,7 +125,21 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
         mailbox("[[mailbox]]\nname='ops'\nhost='h'\nuser='u'"),
         mailbox("[[account]]\nusername='mariana'"),
         mailbox("[[account]]\nusername='a@b.c'\n[[account]]\nusername='A@B.C'"),
-        mailbox("[[account]]\nusername='a@b.c'\nverify='soap'"),
+        account("verify='oauth'"),
+        account("login-url='http://login.salesforce.com'"),
+        account("login-url='http://localhost.example'"),
+        account("login-url='https://u:hunter2@login.salesforce.com'"),
+        account("login-url='https://login.salesforce.com/services'"),
+        account("login-url='https://'"),
+        account("login-url='https:///'"),
+        account("api-version='65.0'"),
+        account("api-version='64'"),
+        account("api-version='0.0'"),
+        account("api-version='+6.0'"),
+        account("proxy='http://user:hunter2@p:1'"),
+        account("promote-unverified-after='soon'"),
+        account("failed-logins-per-day=0"),
+        account("failed-logins-per-day=10"),
         mailbox("[[sink]]\nkind='file'"),
         mailbox("[trust]\naccept=['spf']"),
         mailbox("[trust]\naccept=['receiver']"),

@@ -140,7 +140,17 @@ pub(super) struct Account {
     pub(super) password: String,
     #[serde(default = "off")]
     pub(super) verify: String,
-    pub(super) login_url: Option<String>,
+    #[serde(default = "login_url")]
+    pub(super) login_url: String,
+    #[serde(default = "api_version")]
+    pub(super) api_version: String,
+    pub(super) ca_file: Option<PathBuf>,
+    #[serde(default = "none")]
+    pub(super) proxy: String,
+    #[serde(default = "fifteen_minutes")]
+    pub(super) promote_unverified_after: String,
+    #[serde(default = "four")]
+    pub(super) failed_logins_per_day: u32,
 }
 
 fn implicit() -> String {
@@ -178,6 +188,15 @@ fn one_minute() -> String {
 }
 fn off() -> String {
     "off".into()
+}
+fn login_url() -> String {
+    "https://login.salesforce.com".into()
+}
+fn api_version() -> String {
+    "64.0".into()
+}
+fn fifteen_minutes() -> String {
+    "15m".into()
 }
 pub(super) fn max_mail_size() -> u32 {
     256 * 1024
@@ -230,6 +249,11 @@ pub(super) const KEYS: &[&str] = &[
     "account.password",
     "account.verify",
     "account.login-url",
+    "account.api-version",
+    "account.ca-file",
+    "account.proxy",
+    "account.promote-unverified-after",
+    "account.failed-logins-per-day",
 ];
 
 /// Reads the file, if there is one, and the environment.

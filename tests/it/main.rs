@@ -62,6 +62,7 @@ mod numbering;
 mod oauth;
 mod properties;
 mod resyncing;
+mod salesforce;
 mod searching;
 #[cfg(feature = "system-tests")]
 mod second_server;

@@ -28,6 +28,7 @@ pub mod ground;
 pub mod imap_server;
 pub mod mail;
 pub mod proxy;
+pub mod salesforce;
 pub mod scripted;
 pub mod signer;
 pub mod trust;
