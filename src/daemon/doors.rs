@@ -2,14 +2,17 @@
 //! doctor.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use hyper::Uri;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::InboxError;
 use super::gate::{Gate, Inside};
 use crate::config::{self, Config, Tls};
+use crate::http::{Http, HttpError};
 use crate::mailbox::{Credential, MailboxError, Proxy, Roots, Security, Server, Session};
 use crate::secret::Secret;
 
@@ -45,8 +48,19 @@ impl Doors {
         }
     }
 
-    pub(super) fn roots(&self) -> &Roots {
-        &self.roots
+    /// The way to a server that is asked over HTTPS.
+    pub(super) async fn http(
+        &self,
+        ca_file: Option<&Path>,
+        through: &config::Proxy,
+        url: &str,
+    ) -> Result<Http, WayError> {
+        let tls = self.roots.client_config(ca_file).await?;
+        let address: Option<Uri> = url.parse().ok();
+        let host = address.as_ref().and_then(Uri::host).unwrap_or_default();
+        let through = proxy(through);
+        let through = through.url_for(host).map(Secret::expose);
+        Ok(Http::new(rustls::ClientConfig::clone(&tls), through)?)
     }
 
     /// The gate of a mailbox, which is one of the configuration's.
@@ -92,6 +106,17 @@ impl Doors {
     }
 }
 
+/// There is no way to a server that is asked over HTTPS.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WayError {
+    /// The certificates cannot be read.
+    #[error(transparent)]
+    Roots(#[from] MailboxError),
+    /// The proxy cannot be used.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
 /// Somebody who is logged in.
 pub(super) struct Entered {
     pub(super) session: Session,
@@ -125,7 +150,7 @@ fn server(mailbox: &config::Mailbox) -> Server {
 }
 
 /// What stands between a server and us, as the room has it.
-pub(super) fn proxy(proxy: &config::Proxy) -> Proxy {
+fn proxy(proxy: &config::Proxy) -> Proxy {
     match proxy.clone() {
         config::Proxy::None => Proxy::None,
         config::Proxy::Url(url) => Proxy::Url(Secret::new(url)),

@@ -58,7 +58,7 @@ impl SignIn {
         tools: &Tools,
     ) -> Result<Self, InboxError> {
         let client = tokens::client(mailbox, oauth2, &tools.worker).await?;
-        let http = tokens::http(mailbox, &client, tools.doors.roots()).await?;
+        let http = tokens::http(mailbox, &client, &tools.doors).await?;
         Ok(Self {
             mailbox: mailbox.name.clone(),
             client,

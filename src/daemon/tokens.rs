@@ -10,17 +10,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Uri;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::InboxError;
-use super::doors::{Doors, proxy};
+use super::doors::{Doors, WayError};
 use super::looking::Tools;
 use super::worker::{Handle, SecretName};
 use crate::config::{self, Config, Grant, Oauth2, Provider, SecretSource};
 use crate::http::Http;
-use crate::mailbox::Roots;
 use crate::oauth::{
     Client, Endpoints, GOOGLE_SCOPES, MICROSOFT_SCOPES, MICROSOFT_SERVICE_SCOPES, OauthError,
 };
@@ -94,7 +92,7 @@ impl Tokens {
         slot.access = None;
         slot.save(mailbox, worker).await?;
         let client = client(mailbox, oauth2, worker).await?;
-        let http = http(mailbox, &client, doors.roots()).await?;
+        let http = http(mailbox, &client, doors).await?;
         let tokens = match oauth2.grant {
             Grant::ClientCredentials => client.client_credentials(&http).await?,
             Grant::RefreshToken => {
@@ -211,13 +209,12 @@ pub(super) async fn client(
 pub(super) async fn http(
     mailbox: &config::Mailbox,
     client: &Client,
-    roots: &Roots,
+    doors: &Doors,
 ) -> Result<Http, InboxError> {
-    let tls = roots.client_config(mailbox.ca_file.as_deref()).await?;
-    let endpoint: Option<Uri> = client.endpoints.token.parse().ok();
-    let host = endpoint.as_ref().and_then(Uri::host).unwrap_or_default();
-    let proxy = proxy(&mailbox.proxy);
-    let proxy = proxy.url_for(host).map(Secret::expose);
-    let http = Http::new(rustls::ClientConfig::clone(&tls), proxy);
-    Ok(http.map_err(OauthError::from)?)
+    let (ca_file, url) = (mailbox.ca_file.as_deref(), &client.endpoints.token);
+    match doors.http(ca_file, &mailbox.proxy, url).await {
+        Ok(http) => Ok(http),
+        Err(WayError::Roots(error)) => Err(error.into()),
+        Err(WayError::Http(error)) => Err(OauthError::from(error).into()),
+    }
 }

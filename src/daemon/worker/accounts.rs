@@ -2,6 +2,7 @@
 //! carries its actions out: the account's document, the entry that others read,
 //! and what the sinks are to be told, in that order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -99,7 +100,7 @@ impl Worker {
             return Ok(None);
         };
         Ok(Some(CheckJob {
-            username: configured.username.clone(),
+            account: configured.clone(),
             token: version.fingerprint.clone(),
             password: print,
             both: password.followed_by(token),
@@ -168,15 +169,15 @@ impl Worker {
     pub(in crate::daemon) fn begin_checks(
         &mut self,
         now: Timestamp,
+        room: usize,
     ) -> Result<Vec<CheckJob>, StateError> {
         let config = Arc::clone(&self.config);
         let mut jobs = Vec::new();
+        let is_due = |due: &BTreeMap<String, Timestamp>, username: &str| {
+            due.get(username).is_some_and(|due| *due <= now)
+        };
         for configured in &config.accounts {
-            if self
-                .due
-                .get(&configured.username)
-                .is_none_or(|due| *due > now)
-            {
+            if jobs.len() >= room || !is_due(&self.due, &configured.username) {
                 continue;
             }
             match self.happen(configured, Event::Due, now) {
@@ -190,7 +191,9 @@ impl Worker {
                 Err(_) => break,
             }
         }
-        self.tell_board()?;
+        if !jobs.is_empty() {
+            self.tell_board()?;
+        }
         Ok(jobs)
     }
 

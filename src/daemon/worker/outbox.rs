@@ -175,6 +175,28 @@ impl Worker {
         Ok(parcels.chain(self.due.values().copied()).min())
     }
 
+    /// How many sinks wait for something, and how many credentials for their
+    /// check.
+    pub(in crate::daemon) fn waiting(&mut self) -> Result<(usize, usize), StateError> {
+        let waits = |sink: &SinkStatus| sink.state != SinkState::Delivered;
+        let sinks = self.sinks()?.iter().filter(|sink| waits(sink)).count();
+        Ok((sinks, self.due.len()))
+    }
+
+    /// A sink has lost what it was told.
+    pub(in crate::daemon) fn deliver_again(
+        &mut self,
+        sink: &str,
+        username: &str,
+    ) -> Result<(), StateError> {
+        self.journal.forget_parcel((sink, username))?;
+        let config = std::sync::Arc::clone(&self.config);
+        match config.account(username) {
+            Some(account) => self.reconcile(account),
+            None => Ok(()),
+        }
+    }
+
     /// Notes when something is to be done for an account.
     pub(super) fn due(&mut self, username: &str, at: Option<Timestamp>) {
         match at {

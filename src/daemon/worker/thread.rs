@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::super::board::Board;
 use super::super::state::StateError;
@@ -17,6 +17,7 @@ type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 pub struct Handle {
     jobs: mpsc::Sender<Job>,
     board: Arc<Board>,
+    bell: Arc<Notify>,
 }
 
 /// Puts a worker on its own thread. The receiver hears of its end.
@@ -25,7 +26,7 @@ pub(in crate::daemon) fn start(
 ) -> std::io::Result<(Handle, oneshot::Receiver<()>)> {
     let (jobs, mut queue) = mpsc::channel::<Job>(64);
     let (ended, end) = oneshot::channel();
-    let board = Arc::clone(&worker.board);
+    let (board, bell) = (Arc::clone(&worker.board), Arc::clone(&worker.bell));
     std::thread::Builder::new()
         .name("worker".into())
         .spawn(move || {
@@ -40,10 +41,15 @@ pub(in crate::daemon) fn start(
             // Nobody needs to be there any more.
             ended.send(()).unwrap_or_default();
         })?;
-    Ok((Handle { jobs, board }, end))
+    Ok((Handle { jobs, board, bell }, end))
 }
 
 impl Handle {
+    /// Rung where an errand may be due.
+    pub(in crate::daemon) fn bell(&self) -> Arc<Notify> {
+        Arc::clone(&self.bell)
+    }
+
     /// Has something done, and waits for it. A failure is put on the board.
     pub async fn run<T: Send + 'static>(
         &self,

@@ -1,0 +1,110 @@
+//! What is done for the credentials outside: logins that prove them, sinks
+//! that are told of them.
+//!
+//! The worker says what is due and takes in what came of it; here it is only
+//! carried out, several at once. A login that is under way when the daemon
+//! stops is waited for, since it counts whether or not its answer is heard.
+
+mod check;
+mod deliver;
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::looking::Tools;
+use super::state::StateError;
+use super::worker::Worker;
+pub(super) use check::CheckJob;
+pub(super) use deliver::{Receivers, SetUpError};
+
+/// How many are under way at once.
+const AT_ONCE: usize = 8;
+
+/// The longest sleep: the clock that says when something is due may be set.
+const NAP: Duration = Duration::from_secs(30);
+
+type Errand = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs errands, until it is stopped and what is under way is done.
+pub(super) async fn run(tools: Tools, receivers: Receivers, stop: CancellationToken) {
+    deliver::look_after(&tools, &receivers).await;
+    let bell = tools.worker.bell();
+    let mut under_way: FuturesUnordered<Errand> = FuturesUnordered::new();
+    loop {
+        // What fails is on the board.
+        let next = begin(&tools, &receivers, &mut under_way).await;
+        let nap = next.unwrap_or_default().unwrap_or(NAP).min(NAP);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = bell.notified() => {}
+            Some(()) = under_way.next() => {}
+            () = tokio::time::sleep(nap) => {}
+        }
+    }
+    while under_way.next().await.is_some() {}
+}
+
+/// Runs what is due now, and ends: how many sinks wait for something, and how
+/// many credentials for their check.
+pub(super) async fn finish(
+    tools: &Tools,
+    receivers: &Receivers,
+) -> Result<(usize, usize), StateError> {
+    deliver::look_after(tools, receivers).await;
+    let mut under_way: FuturesUnordered<Errand> = FuturesUnordered::new();
+    loop {
+        begin(tools, receivers, &mut under_way).await?;
+        if under_way.next().await.is_none() {
+            break;
+        }
+    }
+    tools.worker.run(|worker| worker.waiting()).await
+}
+
+/// Begins what is due, and says how long nothing else is.
+async fn begin(
+    tools: &Tools,
+    receivers: &Receivers,
+    under_way: &mut FuturesUnordered<Errand>,
+) -> Result<Option<Duration>, StateError> {
+    let room = AT_ONCE.saturating_sub(under_way.len());
+    if room == 0 {
+        return Ok(None);
+    }
+    let begun = tools.worker.run(move |worker: &mut Worker| {
+        let now = Timestamp::now();
+        let checks = worker.begin_checks(now, room)?;
+        let room = room.saturating_sub(checks.len());
+        let deliveries = worker.begin_deliveries(now, room)?;
+        Ok((checks, deliveries))
+    });
+    let (checks, deliveries) = begun.await?;
+    for job in checks {
+        under_way.push(guarded(check::check(tools.clone(), job)));
+    }
+    for job in deliveries {
+        under_way.push(guarded(deliver::deliver(
+            tools.clone(),
+            receivers.clone(),
+            job,
+        )));
+    }
+    let next = tools.worker.run(|worker| worker.next_errand()).await?;
+    let until = |at: Timestamp| Duration::try_from(at.duration_since(Timestamp::now()));
+    Ok(next.map(|at| until(at).unwrap_or_default()))
+}
+
+/// One that goes wrong keeps none of the others.
+fn guarded(errand: impl Future<Output = ()> + Send + 'static) -> Errand {
+    Box::pin(AssertUnwindSafe(errand).catch_unwind().map(|ended| {
+        if ended.is_err() {
+            tracing::error!(event = "errand.panicked", "an errand went wrong");
+        }
+    }))
+}
