@@ -23,6 +23,7 @@
 //! * [`journal`]: what became of which mail, and how far each folder was read.
 //! * [`mailbox`]: IMAP, with a guard under the parser.
 //! * [`oauth`]: signing in at an OAuth 2 provider, and access tokens from then on.
+//! * [`sink`]: who is handed a new credential: files, commands, webhooks.
 //! * [`config`]: as written → as meant; the one room that reads the environment.
 //! * [`daemon`]: the one place that knows all rooms. Its worker owns all change.
 //! * [`api`]: what the daemon and the commands say to each other.
@@ -59,6 +60,7 @@ pub mod oauth;
 pub mod rotation;
 pub mod secret;
 pub mod sender;
+pub mod sink;
 pub mod telemetry;
 pub mod vault;
 

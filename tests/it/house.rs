@@ -43,13 +43,13 @@ fn the_pure_rooms_do_no_io() {
 #[test]
 fn the_rooms_do_not_know_each_other() {
     let rooms = [
-        "config", "journal", "mailbox", "notice", "oauth", "rotation", "sender", "vault", "daemon",
-        "cli",
+        "config", "journal", "mailbox", "notice", "oauth", "rotation", "sender", "sink", "vault",
+        "daemon", "cli",
     ];
     // `sender` judges the mail that `notice` has parsed, and nothing more.
     let allowed = [("sender", "notice")];
     for room in [
-        "config", "journal", "mailbox", "notice", "oauth", "rotation", "sender", "vault",
+        "config", "journal", "mailbox", "notice", "oauth", "rotation", "sender", "sink", "vault",
     ] {
         for (path, text) in sources(&format!("src/{room}")) {
             for other in rooms.iter().filter(|other| **other != room) {
