@@ -24,6 +24,7 @@
 //! * [`mailbox`]: IMAP, with a guard under the parser.
 //! * [`oauth`]: signing in at an OAuth 2 provider, and access tokens from then on.
 //! * [`salesforce`]: checks a credential by one real login.
+//! * [`sink`]: who is handed a new credential: files, commands, webhooks.
 //! * [`config`]: as written → as meant; the one room that reads the environment.
 //! * [`daemon`]: the one place that knows all rooms. Its worker owns all change.
 //! * [`api`]: what the daemon and the commands say to each other.
@@ -61,6 +62,7 @@ pub mod rotation;
 pub mod salesforce;
 pub mod secret;
 pub mod sender;
+pub mod sink;
 pub mod telemetry;
 pub mod vault;
 

@@ -51,6 +51,7 @@ fn the_rooms_do_not_know_each_other() {
         "rotation",
         "salesforce",
         "sender",
+        "sink",
         "vault",
         "daemon",
         "cli",
