@@ -1,0 +1,250 @@
+//! A sink that is told of a credential.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::config::{self, Config, FileFormat, Receiver, SecretSource, Webhook, WebhookFormat};
+use crate::daemon::doors::{Doors, WayError};
+use crate::daemon::looking::Tools;
+use crate::daemon::state::StateError;
+use crate::daemon::worker::{DeliveryJob, SecretName, Undelivered};
+use crate::secret::Secret;
+use crate::sink::{
+    Body, Class, CommandOptions, Credential, FileOptions, Format, Options, Secrets, Sink,
+    SinkError, WebhookOptions,
+};
+
+/// The sinks, by their names.
+#[derive(Clone)]
+pub(in crate::daemon) struct Receivers {
+    sinks: Arc<BTreeMap<String, (Sink, config::Sink)>>,
+}
+
+/// A sink cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the sink {name} cannot be used")]
+pub struct SetUpError {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    #[source]
+    pub source: UnusableSink,
+}
+
+/// Why a sink cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusableSink {
+    /// What the configuration says of it.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The way to it.
+    #[error(transparent)]
+    Way(#[from] WayError),
+}
+
+/// Why a delivery failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    #[error("a secret of the sink cannot be read")]
+    Secret(#[from] StateError),
+    #[error("the sink is configured no more")]
+    Unknown,
+}
+
+impl Receivers {
+    /// Sets the configured sinks up.
+    pub(in crate::daemon) async fn set_up(
+        config: &Config,
+        doors: &Doors,
+    ) -> Result<Self, SetUpError> {
+        let mut sinks = BTreeMap::new();
+        for configured in &config.sinks {
+            let name = configured.name.clone();
+            let made = set_up(configured, doors).await;
+            let sink = made.map_err(|source| SetUpError {
+                name: name.clone(),
+                source,
+            })?;
+            sinks.insert(name, (sink, configured.clone()));
+        }
+        Ok(Self {
+            sinks: Arc::new(sinks),
+        })
+    }
+}
+
+/// Tells a sink once, and has the worker take in what came of it.
+pub(super) async fn deliver(tools: Tools, receivers: Receivers, job: DeliveryJob) {
+    let DeliveryJob { sink, credential } = job;
+    let ended = tell(&tools, &receivers, &sink, &credential).await;
+    let ended = ended.map_err(|failure| Undelivered {
+        error: crate::chain(&failure),
+        code: failure.code(),
+        hint: failure.hint(),
+        is_persons: failure.is_persons(),
+        wait: failure.wait(),
+    });
+    let Credential { username, id, .. } = credential;
+    let concluded = tools.worker.run(move |worker| {
+        worker.conclude((&sink, &username, &id), ended, Timestamp::now())
+    });
+    // What cannot be written is on the board, and the sink is told again.
+    concluded.await.unwrap_or_default();
+}
+
+async fn tell(
+    tools: &Tools,
+    receivers: &Receivers,
+    sink: &str,
+    credential: &Credential,
+) -> Result<(), Failure> {
+    let (sink, configured) = receivers.sinks.get(sink).ok_or(Failure::Unknown)?;
+    let secrets = match &configured.to {
+        Receiver::Webhook(webhook) => secrets(tools, &configured.name, webhook).await?,
+        Receiver::File { .. } | Receiver::Command { .. } | Receiver::Systemd { .. } => {
+            Secrets::default()
+        }
+    };
+    sink.deliver(credential, &secrets).await?;
+    Ok(())
+}
+
+/// The secrets of a webhook, as they are now.
+async fn secrets(tools: &Tools, name: &str, webhook: &Webhook) -> Result<Secrets, StateError> {
+    let mut secrets = Secrets::default();
+    if let Some(source) = &webhook.secret {
+        secrets.key = secret(tools, source, name.to_owned()).await?;
+    }
+    for (field, source) in &webhook.headers {
+        let value = secret(tools, source, format!("{name}/{field}")).await?;
+        // One that is missing is told of where it is needed.
+        secrets
+            .headers
+            .extend(value.map(|value| (field.clone(), value)));
+    }
+    Ok(secrets)
+}
+
+async fn secret(
+    tools: &Tools,
+    source: &SecretSource,
+    name: String,
+) -> Result<Option<Secret>, StateError> {
+    let (source, name) = (source.clone(), SecretName::Sink(name));
+    let read = tools
+        .worker
+        .run(move |worker| worker.secret_from(&source, &name));
+    read.await
+}
+
+/// Sees whether those that were told still have it: a file may be gone after a
+/// reboot.
+pub(super) async fn look_after(tools: &Tools, receivers: &Receivers) {
+    let jobs = tools.worker.run(|worker| worker.delivered_jobs()).await;
+    for job in jobs.unwrap_or_default() {
+        let Some((sink, _)) = receivers.sinks.get(&job.sink) else {
+            continue;
+        };
+        if sink.is_there(&job.credential).await {
+            continue;
+        }
+        let (sink, username) = (job.sink, job.credential.username);
+        let again = tools
+            .worker
+            .run(move |worker| worker.deliver_again(&sink, &username));
+        again.await.unwrap_or_default();
+    }
+}
+
+async fn set_up(configured: &config::Sink, doors: &Doors) -> Result<Sink, UnusableSink> {
+    let options = match configured.to.clone() {
+        Receiver::File {
+            path,
+            format,
+            mode,
+            owner,
+        } => Options::File(FileOptions {
+            path,
+            format: match format {
+                FileFormat::Env => Format::Env,
+                FileFormat::DockerEnv => Format::DockerEnv,
+                FileFormat::Json => Format::Json,
+                FileFormat::Raw => Format::Raw,
+                FileFormat::Template(path) => Format::Template(path),
+            },
+            mode,
+            owner,
+        }),
+        Receiver::Command { argv, timeout } => Options::Command(CommandOptions {
+            argv,
+            timeout,
+            hidden: hidden(),
+        }),
+        Receiver::Systemd { unit, timeout } => Options::Systemd {
+            unit,
+            timeout,
+            hidden: hidden(),
+        },
+        Receiver::Webhook(webhook) => {
+            let http = doors.http(webhook.ca_file.as_deref(), &webhook.proxy, &webhook.url);
+            Options::Webhook(WebhookOptions {
+                http: http.await?,
+                body: match webhook.format {
+                    WebhookFormat::Json => Body::Json,
+                    WebhookFormat::Template(path) => Body::Template(path),
+                    WebhookFormat::Kv2 => Body::Kv2,
+                },
+                url: webhook.url,
+                put: webhook.put,
+                include_secret: webhook.include_secret,
+                signed: webhook.secret.is_some(),
+                headers: webhook.headers.into_iter().map(|(name, _)| name).collect(),
+                content_type: webhook.content_type,
+                timeout: webhook.timeout,
+            })
+        }
+    };
+    Ok(Sink::new(&options)?)
+}
+
+/// What is ours in the environment and nobody else's.
+fn hidden() -> Vec<OsString> {
+    config::own_variables()
+}
+
+impl Failure {
+    fn is_persons(&self) -> bool {
+        match self {
+            Self::Sink(error) => error.class() == Class::Person,
+            Self::Secret(_) | Self::Unknown => true,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Sink(error) => error.code(),
+            Self::Secret(_) => "secret",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Sink(error) => error.hint().to_owned(),
+            Self::Secret(error) => error.hint(),
+            Self::Unknown => "restart the daemon".to_owned(),
+        }
+    }
+
+    fn wait(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Sink(error) => error.retry_after(),
+            Self::Secret(_) | Self::Unknown => None,
+        }
+    }
+}
