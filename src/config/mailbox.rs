@@ -201,7 +201,7 @@ pub(super) fn mean(written: written::Mailbox, folder: &Path) -> Result<Mailbox, 
         tls,
         ca_file: written.ca_file.as_ref().map(|path| folder.join(path)),
         tls_pin: written.tls_pin.as_deref().map(pin).transpose()?,
-        proxy: proxy(&written.proxy)?,
+        proxy: proxy(&key("proxy"), &written.proxy)?,
         auth: auth(&written, folder)?,
         after: after(&written)?,
         folders: written.folders,
@@ -263,7 +263,8 @@ fn pin(written: &str) -> Result<[u8; 32], ConfigError> {
         })
 }
 
-fn proxy(written: &str) -> Result<Proxy, ConfigError> {
+/// `key` is the key that it is written under.
+pub(super) fn proxy(key: &str, written: &str) -> Result<Proxy, ConfigError> {
     let is_url = ["socks5://", "socks5h://", "http://"].iter().any(|scheme| {
         written
             .strip_prefix(scheme)
@@ -283,8 +284,8 @@ fn proxy(written: &str) -> Result<Proxy, ConfigError> {
             Ok(Proxy::Url(url.to_owned()))
         }
         // It may hold a password, so it is not repeated.
-        _ => Err(invalid(
-            "proxy",
+        _ => Err(ConfigError::invalid(
+            key,
             "this is none of `none`, `environment`, `socks5://HOST:PORT` and `http://HOST:PORT`",
             "a proxy that wants a password is named in HTTPS_PROXY, with `proxy = \"environment\"`",
         )),
