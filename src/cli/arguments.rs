@@ -110,12 +110,14 @@ pub(super) struct Extract {
 pub(super) enum Secret {
     /// Set a secret; asks for it, or reads it from standard input
     Set {
-        /// mailbox/NAME or account/USERNAME; with OAuth 2 oauth/NAME, client/NAME
+        /// mailbox/NAME or account/USERNAME; with OAuth 2 oauth/NAME, client/NAME;
+        /// for sinks sink/NAME, sink/NAME/HEADER
         name: String,
     },
     /// Remove a secret
     Remove {
-        /// mailbox/NAME or account/USERNAME; with OAuth 2 oauth/NAME, client/NAME
+        /// mailbox/NAME or account/USERNAME; with OAuth 2 oauth/NAME, client/NAME;
+        /// for sinks sink/NAME, sink/NAME/HEADER
         name: String,
     },
     /// List the names of the secrets that are set

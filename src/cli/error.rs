@@ -75,7 +75,7 @@ impl CliError {
             Self::Answer => (FAILED, "restart the daemon after an update"),
             Self::SecretName(_) => (
                 USAGE,
-                "the names are mailbox/NAME, account/USERNAME, oauth/NAME and client/NAME",
+                "the names are mailbox/NAME, account/USERNAME, oauth/NAME, client/NAME and sink/NAME",
             ),
             Self::NoSecret(_) => (FAILED, "`tokenwatch secret list` shows what is there"),
             Self::NotASecret => (

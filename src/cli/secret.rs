@@ -114,6 +114,7 @@ fn warn_of_no_use(config: &Config, name: &SecretName) -> std::io::Result<()> {
             Some(Auth::Oauth2(_)) => Some(&SecretSource::Vault),
             Some(Auth::Password(_)) | None => None,
         },
+        SecretName::Sink(_) => config.sink_secret(&name.to_string()),
     };
     let mut err = anstream::stderr().lock();
     match source {

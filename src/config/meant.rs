@@ -18,13 +18,6 @@ pub(super) fn mean(
     folder: &Path,
     file: Option<PathBuf>,
 ) -> Result<Config, ConfigError> {
-    if !written.sink.is_empty() {
-        return Err(ConfigError::invalid(
-            "sink",
-            "this version has no sinks",
-            "remove the [[sink]]; scripts read the credential with `tokenwatch credential get`",
-        ));
-    }
     let names_no_state_dir = written.state_dir.is_none();
     let state_dir = written.state_dir.unwrap_or_else(paths::state_dir);
     if !state_dir.is_absolute() {
@@ -34,6 +27,11 @@ pub(super) fn mean(
             "write it from the root, such as /var/lib/tokenwatch",
         ));
     }
+    let accounts = written
+        .account
+        .into_iter()
+        .map(|account| super::account::mean(account, folder))
+        .collect::<Result<Vec<_>, _>>()?;
     let config = Config {
         vault: vault(written.vault, &state_dir)?,
         trust: trust(&written.trust)?,
@@ -51,11 +49,8 @@ pub(super) fn mean(
             .into_iter()
             .map(|mailbox| super::mailbox::mean(mailbox, folder))
             .collect::<Result<_, _>>()?,
-        accounts: written
-            .account
-            .into_iter()
-            .map(|account| super::account::mean(account, folder))
-            .collect::<Result<_, _>>()?,
+        sinks: super::sink::mean(written.sink, &accounts, folder)?,
+        accounts,
         state_dir,
         names_no_state_dir,
         file,
@@ -198,7 +193,7 @@ pub(super) fn source(key: &str, written: &str, folder: &Path) -> Result<SecretSo
 
 /// Words with spaces between them; no shell is involved, so quotes are refused
 /// and not given a meaning of our own.
-fn argv(line: &str) -> Option<Vec<String>> {
+pub(super) fn argv(line: &str) -> Option<Vec<String>> {
     let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
     (!words.is_empty() && !line.contains(['"', '\'', '\\'])).then_some(words)
 }

@@ -13,6 +13,8 @@ mod error;
 mod mailbox;
 mod meant;
 mod paths;
+mod sink;
+mod webhook;
 mod written;
 
 use std::net::SocketAddr;
@@ -24,7 +26,11 @@ use jiff::{Span, Timestamp, civil};
 pub use account::{Account, Verify};
 pub use error::ConfigError;
 pub use mailbox::{After, Auth, Grant, Mailbox, Oauth2, Provider, Proxy, Tls};
-pub use paths::{credentials_directory, sockets, sockets_to_serve, stderr_is_the_journal};
+pub use paths::{
+    credentials_directory, not_for_children, sockets, sockets_to_serve, stderr_is_the_journal,
+};
+pub use sink::{FileFormat, Receiver, Sink};
+pub use webhook::{Webhook, WebhookFormat};
 
 /// The configuration as it is meant.
 #[derive(Clone, Debug)]
@@ -46,6 +52,8 @@ pub struct Config {
     pub mailboxes: Vec<Mailbox>,
     /// Whose credentials are kept.
     pub accounts: Vec<Account>,
+    /// Who is handed new credentials.
+    pub sinks: Vec<Sink>,
 }
 
 /// Where secrets are kept.
@@ -207,6 +215,13 @@ impl Config {
             .find(|account| account.username.to_lowercase() == wanted)
     }
 
+    /// Where a sink's own secret is, by its name in the vault: `sink/NAME` or `sink/NAME/HEADER`.
+    pub fn sink_secret(&self, name: &str) -> Option<&SecretSource> {
+        let mut secrets = self.sinks.iter().flat_map(Sink::secrets);
+        let (_, source) = secrets.find(|(known, _)| known == name)?;
+        Some(source)
+    }
+
     /// What is worth a warning at every start.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -219,6 +234,14 @@ impl Config {
         for mailbox in &self.mailboxes {
             if mailbox.tls == Tls::None {
                 warnings.push(format!("mailbox {} is watched without TLS", mailbox.name));
+            }
+        }
+        for sink in &self.sinks {
+            if sink.is_readable_by_all() {
+                warnings.push(format!(
+                    "sink {} writes files that anybody on this machine may read",
+                    sink.name
+                ));
             }
         }
         warnings

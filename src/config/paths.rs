@@ -6,6 +6,7 @@
 )]
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::ConfigError;
@@ -75,6 +76,20 @@ pub fn sockets_to_serve(state_dir: &Path) -> Vec<PathBuf> {
 /// Where systemd puts the credentials of this unit.
 pub fn credentials_directory() -> Option<PathBuf> {
     variable("CREDENTIALS_DIRECTORY")
+}
+
+/// The variables that are for the daemon alone: systemd's way to talk to it, and its own
+/// configuration. A child that had them could speak in its name.
+pub fn not_for_children() -> Vec<OsString> {
+    let is_ours = |name: &OsString| {
+        let name = name.as_encoded_bytes();
+        name == b"NOTIFY_SOCKET"
+            || [b"WATCHDOG_".as_slice(), b"LISTEN_", b"TOKENWATCH__"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+    };
+    let names = env::vars_os().map(|(name, _)| name);
+    names.filter(is_ours).collect()
 }
 
 /// What the environment says of proxies: `HTTPS_PROXY`, `ALL_PROXY` and

@@ -64,7 +64,12 @@ fn every_key_is_known() {
         [mailbox.oauth2]\nprovider='other'\nclient-id='c'\nclient-secret='vault'\ngrant='client-credentials'\nscopes=['s']\n\
         token-url='http://127.0.0.1:1/t'\nauthorization-url='https://x/a'\ndevice-url='https://x/d'\nredirect-port=8000\n\
         [[account]]\nusername='a@b.c'\npassword='credential:x'\nverify='soap'\nlogin-url='http://[::1]:1/'\napi-version='63.0'\n\
-        ca-file='c'\nproxy='http://p:3128'\npromote-unverified-after='1h'\nfailed-logins-per-day=9\n";
+        ca-file='c'\nproxy='http://p:3128'\npromote-unverified-after='1h'\nfailed-logins-per-day=9\n\
+        [[sink]]\nkind='file'\nname='f'\naccounts=['A@B.c']\npath='f'\nformat='template'\ntemplate='t'\nmode='0640'\nowner='root:0'\n\
+        [[sink]]\nkind='command'\nargv='a b'\ntimeout='5s'\n\
+        [[sink]]\nkind='webhook'\nurl='https://x/{username}'\nmethod='PUT'\ninclude-secret=true\nsecret='vault'\nheaders={X-A='credential:y'}\n\
+        content-type='text/plain'\nca-file='c'\nproxy='none'\n\
+        [[sink]]\nkind='systemd'\nunit='x.service'\n";
     let all = &all.replace("{PIN}", &"ab".repeat(32));
     let config = load(all).unwrap();
     assert_eq!(config.trust.dns_servers.len(), 2);
@@ -77,13 +82,153 @@ fn every_key_is_known() {
     let account = &config.accounts[0];
     assert_eq!(account.verify, Verify::Soap);
     assert_eq!(account.failed_logins_per_day, 9);
+    assert_eq!(config.sinks.len(), 4);
+    let mut section = String::new();
+    let mut named = std::collections::BTreeSet::new();
+    for line in all.lines() {
+        if let Some(heading) = line.strip_prefix('[') {
+            section = heading.trim_matches(['[', ']']).to_owned() + ".";
+        } else if let Some((key, _)) = line.split_once('=') {
+            named.insert(format!("{section}{key}"));
+        }
+    }
     // The tenant belongs to another provider.
-    let count = all.matches('=').count() + 1;
+    named.insert("mailbox.oauth2.tenant".into());
     assert_eq!(
-        count,
-        written::KEYS.len(),
+        named,
+        written::KEYS.iter().map(|&key| key.to_owned()).collect(),
         "KEYS and this test name every key"
     );
+}
+
+const SINK: &str =
+    "state-dir='/s'\n[[account]]\nusername='a@b.c'\n[[account]]\nusername='d@e.f'\n[[sink]]\n";
+
+#[test]
+fn a_sink_has_a_name_of_its_own_and_defaults() {
+    let config = load(&format!(
+        "{SINK}kind='file'\npath='/run/x/{{username}}.env'\n\
+        [[sink]]\nkind='command'\ncommand=['/bin/x', 'a b']\naccounts=['A@B.C']\n\
+        [[sink]]\nkind='webhook'\nurl='https://x'\nheaders={{X-Vault-Token='file:t'}}\n\
+        [[sink]]\nkind='webhook'\nurl='http://[::1]:8200/v1/secret/data/{{username}}'\nformat='kv2'\n\
+        [[sink]]\nkind='systemd'\nunit='exalate@1.service'\n"
+    ))
+    .unwrap();
+    let names: Vec<_> = config.sinks.iter().map(|sink| &*sink.name).collect();
+    assert_eq!(
+        names,
+        ["file-1", "command-2", "webhook-3", "webhook-4", "systemd-5"]
+    );
+    let Receiver::File { mode, format, .. } = &config.sinks[0].to else {
+        panic!("{:?}", config.sinks[0]);
+    };
+    assert_eq!((*mode, format), (0o600, &FileFormat::Env));
+    assert!(config.sinks[0].wants("a@b.c") && config.sinks[0].wants("d@e.f"));
+    assert!(config.sinks[1].wants("a@B.c") && !config.sinks[1].wants("d@e.f"));
+    let Receiver::Command { argv, timeout } = &config.sinks[1].to else {
+        panic!("{:?}", config.sinks[1]);
+    };
+    assert_eq!((argv.len(), timeout.as_secs()), (2, 30));
+    let source = |name: &str| config.sink_secret(name).cloned();
+    assert_eq!(source("sink/webhook-3"), Some(SecretSource::Vault));
+    let token = source("sink/webhook-3/x-vault-token");
+    assert!(matches!(token, Some(SecretSource::File(path)) if path.ends_with("t")));
+    assert_eq!(source("sink/webhook-4"), None);
+    assert!(config.warnings().is_empty());
+
+    let open = format!("{SINK}kind='file'\npath='/x/{{username}}'\nmode='0644'\n");
+    assert_eq!(load(&open).unwrap().warnings().len(), 1);
+}
+
+#[test]
+fn a_sink_that_cannot_be_meant_is_refused_by_the_key() {
+    for (key, lines) in [
+        ("kind", "kind='carrier-pigeon'"),
+        ("name", "kind='systemd'\nunit='a.service'\nname='A'"),
+        (
+            "name",
+            "kind='systemd'\nunit='a.service'\nname='x'\n[[sink]]\nkind='systemd'\nunit='b.service'\nname='x'",
+        ),
+        ("accounts", "kind='file'\npath='x'\naccounts=['x@y.z']"),
+        ("accounts", "kind='file'\npath='x'\naccounts=[]"),
+        ("path", "kind='file'"),
+        ("path", "kind='file'\npath='one-for-two'"),
+        ("path", "kind='file'\npath='{user}'"),
+        ("path", "kind='webhook'\nurl='https://x'\npath='x'"),
+        (
+            "path",
+            "kind='file'\npath='x/{username}'\n[[sink]]\nkind='file'\npath='x/a@b.c'\naccounts=['a@b.c']",
+        ),
+        ("mode", "kind='file'\npath='{username}'\nmode='4755'"),
+        ("mode", "kind='file'\npath='{username}'\nmode='0666'"),
+        ("mode", "kind='command'\nargv='x'\nmode='0600'"),
+        ("owner", "kind='file'\npath='{username}'\nowner='a b'"),
+        ("format", "kind='file'\npath='{username}'\nformat='xml'"),
+        (
+            "format",
+            "kind='file'\npath='{username}'\nformat='raw'\ntemplate='t'",
+        ),
+        (
+            "template",
+            "kind='file'\npath='{username}'\nformat='template'",
+        ),
+        (
+            "template",
+            "kind='webhook'\nurl='https://x'\nformat='kv2'\ntemplate='t'",
+        ),
+        ("argv", "kind='command'"),
+        ("argv", "kind='command'\nargv=[]"),
+        ("argv", "kind='command'\nargv='sh -c \"hunter2\"'"),
+        ("timeout", "kind='command'\nargv='x'\ntimeout='2h'"),
+        ("timeout", "kind='file'\npath='{username}'\ntimeout='2s'"),
+        ("url", "kind='webhook'"),
+        ("url", "kind='webhook'\nurl='http://example.com/hunter2'"),
+        (
+            "url",
+            "kind='webhook'\nurl='https://user:hunter2@example.com'",
+        ),
+        ("url", "kind='webhook'\nurl='https://{username}/x'"),
+        ("method", "kind='webhook'\nurl='https://x'\nmethod='GET'"),
+        (
+            "method",
+            "kind='webhook'\nurl='https://x'\nformat='kv2'\nmethod='PUT'",
+        ),
+        (
+            "include-secret",
+            "kind='webhook'\nurl='https://x'\nformat='kv2'\ninclude-secret=false",
+        ),
+        (
+            "secret",
+            "kind='webhook'\nurl='https://x'\nsecret='hunter2'",
+        ),
+        (
+            "headers",
+            "kind='webhook'\nurl='https://x'\nheaders={Host='vault'}",
+        ),
+        (
+            "headers.x",
+            "kind='webhook'\nurl='https://x'\nheaders={X='hunter2'}",
+        ),
+        (
+            "headers",
+            "kind='webhook'\nurl='https://x'\nheaders={X='vault',x='vault'}",
+        ),
+        (
+            "proxy",
+            "kind='webhook'\nurl='https://x'\nproxy='http://a:hunter2@p:1'",
+        ),
+        ("unit", "kind='systemd'\nunit='--force'"),
+        ("unit", "kind='systemd'\nunit='exalate'"),
+    ] {
+        let error = load(&format!("{SINK}{lines}\n")).unwrap_err();
+        let starts = format!("`sink.{key}`: ");
+        assert!(error.to_string().starts_with(&starts), "{lines}: {error}");
+        let shown = format!("{error:?} {}", error.hint());
+        assert!(
+            !error.hint().is_empty() && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
 }
 
 #[test]
@@ -140,7 +285,6 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
         account("promote-unverified-after='soon'"),
         account("failed-logins-per-day=0"),
         account("failed-logins-per-day=10"),
-        mailbox("[[sink]]\nkind='file'"),
         mailbox("[trust]\naccept=['spf']"),
         mailbox("[trust]\naccept=['receiver']"),
         mailbox("[trust]\naccept=['arc']"),

@@ -1,5 +1,6 @@
 //! The configuration as it is written.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use config::{Case, Environment, File, FileFormat};
@@ -22,7 +23,7 @@ pub(super) struct Written {
     #[serde(default)]
     pub(super) account: Vec<Account>,
     #[serde(default)]
-    pub(super) sink: Vec<serde_json::Value>,
+    pub(super) sink: Vec<Sink>,
 }
 
 #[derive(Deserialize)]
@@ -153,6 +154,37 @@ pub(super) struct Account {
     pub(super) failed_logins_per_day: u32,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Sink {
+    pub(super) kind: String,
+    pub(super) name: Option<String>,
+    pub(super) accounts: Option<Vec<String>>,
+    pub(super) path: Option<String>,
+    pub(super) format: Option<String>,
+    pub(super) template: Option<PathBuf>,
+    pub(super) mode: Option<String>,
+    pub(super) owner: Option<String>,
+    pub(super) argv: Option<Argv>,
+    pub(super) timeout: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) method: Option<String>,
+    pub(super) include_secret: Option<bool>,
+    pub(super) secret: Option<String>,
+    pub(super) headers: Option<BTreeMap<String, String>>,
+    pub(super) content_type: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) proxy: Option<String>,
+    pub(super) unit: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Argv {
+    Line(String),
+    Words(Vec<String>),
+}
+
 fn implicit() -> String {
     "implicit".into()
 }
@@ -254,6 +286,25 @@ pub(super) const KEYS: &[&str] = &[
     "account.proxy",
     "account.promote-unverified-after",
     "account.failed-logins-per-day",
+    "sink.kind",
+    "sink.name",
+    "sink.accounts",
+    "sink.path",
+    "sink.format",
+    "sink.template",
+    "sink.mode",
+    "sink.owner",
+    "sink.argv",
+    "sink.timeout",
+    "sink.url",
+    "sink.method",
+    "sink.include-secret",
+    "sink.secret",
+    "sink.headers",
+    "sink.content-type",
+    "sink.ca-file",
+    "sink.proxy",
+    "sink.unit",
 ];
 
 /// Reads the file, if there is one, and the environment.

@@ -354,7 +354,7 @@ fn secret_name(name: &str) -> Result<SecretName, Failure> {
     SecretName::parse(name).ok_or_else(|| {
         bad_request(
             format!("{name:?} is no name of a secret"),
-            "the names are mailbox/NAME, account/USERNAME, oauth/NAME and client/NAME",
+            "the names are mailbox/NAME, account/USERNAME, oauth/NAME, client/NAME and sink/NAME",
             2,
         )
     })

@@ -13,16 +13,20 @@ pub enum SecretName {
     Oauth(String),
     /// The secret of the OAuth 2 client that a mailbox logs in with.
     Client(String),
+    /// What a sink signs with (its name), or sends in a header field (`NAME/HEADER`).
+    Sink(String),
 }
 
 impl SecretName {
-    /// Reads `mailbox/NAME`, `account/USERNAME`, `oauth/NAME` or `client/NAME`.
+    /// Reads `mailbox/NAME`, `account/USERNAME`, `oauth/NAME`, `client/NAME`, `sink/NAME` or
+    /// `sink/NAME/HEADER`.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once('/') {
             Some((_, "")) => None,
             Some(("mailbox", name)) => Some(Self::Mailbox(name.to_owned())),
             Some(("oauth", name)) => Some(Self::Oauth(name.to_owned())),
             Some(("client", name)) => Some(Self::Client(name.to_owned())),
+            Some(("sink", name)) => Some(Self::Sink(name.to_ascii_lowercase())),
             Some(("account", name)) if name.contains('@') => Some(Self::Account(name.to_owned())),
             _ => None,
         }
@@ -32,7 +36,7 @@ impl SecretName {
     pub fn mailbox(&self) -> Option<&str> {
         match self {
             Self::Mailbox(name) | Self::Oauth(name) | Self::Client(name) => Some(name),
-            Self::Account(_) => None,
+            Self::Account(_) | Self::Sink(_) => None,
         }
     }
 }
@@ -44,6 +48,7 @@ impl fmt::Display for SecretName {
             Self::Account(name) => write!(f, "account/{}", name.to_lowercase()),
             Self::Oauth(name) => write!(f, "oauth/{name}"),
             Self::Client(name) => write!(f, "client/{name}"),
+            Self::Sink(name) => write!(f, "sink/{name}"),
         }
     }
 }
