@@ -105,7 +105,7 @@ pub(super) fn reply(status: u16, body: &[u8]) -> Reply {
             (Some(false) | None, _) => Answer::Unknown,
         },
         (false, false, status) => Answer::of_status(status),
-        (true, true, _) | (false, true, _) => Answer::Unknown,
+        (_, true, _) => Answer::Unknown,
     };
     Reply {
         answer,

@@ -9,6 +9,11 @@ use rustls::{ClientConfig, RootCertStore};
 use tokenwatch::http::Http;
 use tokenwatch::salesforce::{Answer, Endpoint, check};
 use tokenwatch::secret::Secret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::support::salesforce::{Order, SESSION, Salesforce};
 
@@ -17,17 +22,20 @@ const PASSWORD: &str = "canary & <ünter> \"quoted\" 'x' ]]> &amp;";
 const TOKEN: &str = "Efdli7MO6ISYJj5Jy3tSDc5";
 
 fn http(ca_pem: &str) -> Http {
+    Http::new(tls(ca_pem), None).unwrap()
+}
+
+fn tls(ca_pem: &str) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(authority.unwrap()).unwrap();
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    Http::new(tls, None).unwrap()
+        .with_no_client_auth()
 }
 
 async fn checked(server: &Salesforce, password_and_token: &str) -> Answer {
@@ -143,13 +151,53 @@ async fn whatever_happens_has_its_answer_and_is_one_attempt() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_has_seen_nothing() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let endpoint = Endpoint::new(&url, "64.0").unwrap();
     let secret = Secret::new("x".into());
     let answer = check(&http(""), &endpoint, USER, &secret).await;
     assert_eq!(answer, Answer::Unreachable);
+}
+
+#[tokio::test]
+async fn whoever_does_not_let_us_through_has_seen_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let secret = Secret::new("x".into());
+    // A server that takes the connection and never speaks TLS.
+    let endpoint = Endpoint::new(&format!("https://127.0.0.1:{port}"), "64.0").unwrap();
+    let direct = http("");
+    let checking = check(&direct, &endpoint, USER, &secret);
+    let silent = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        tokio::time::pause();
+        stream
+    };
+    let (answer, stream) = tokio::join!(checking, silent);
+    tokio::time::resume();
+    assert_eq!(answer, Answer::Unreachable);
+    drop(stream);
+    // A proxy that refuses the way.
+    let proxy = format!("http://127.0.0.1:{port}");
+    let through = Http::new(tls(""), Some(&proxy)).unwrap();
+    let endpoint = Endpoint::new("https://login.example", "64.0").unwrap();
+    for refusal in ["407 Who are you", "502 No", "403 Never"] {
+        let checking = check(&through, &endpoint, USER, &secret);
+        let refusing = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0);
+            }
+            let answer = format!("HTTP/1.1 {refusal}\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(asked).unwrap()
+        };
+        let (answer, asked) = tokio::join!(checking, refusing);
+        assert_eq!(answer, Answer::Unreachable, "{refusal}");
+        assert!(asked.starts_with("CONNECT login.example:443 "), "{asked}");
+    }
 }
 
 #[tokio::test]
@@ -209,12 +257,16 @@ impl io::Write for Log {
 async fn no_secret_is_in_the_log_at_trace() {
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
+    // The test and all that it starts are on one thread, and others have tests of their own. A
+    // subscriber of the thread alone would not do: whether anybody listens is remembered for all.
+    let here = std::thread::current().id();
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
         .with_writer(move || writer.clone())
-        .finish();
-    // The test and all that it starts are on one thread.
-    let _guard = tracing::subscriber::set_default(subscriber);
+        .with_filter(dynamic_filter_fn(move |_, _| {
+            std::thread::current().id() == here
+        }));
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
     let plain = Salesforce::start().await;
     let tls = Salesforce::start_tls().await;
     for server in [&plain, &tls] {

@@ -131,7 +131,7 @@ impl Salesforce {
 
     /// From now on sessions are said to be at this address (a scheme, a host, a port).
     pub fn send_sessions_to(&self, base: &str) {
-        *self.state.base.lock().unwrap() = base.to_owned();
+        base.clone_into(&mut self.state.base.lock().unwrap());
     }
 
     /// From now on this password works with this token, and with no other.
@@ -299,7 +299,15 @@ impl Request {
                     }
                 }
                 Event::Eof => return value,
-                _ => {}
+                Event::Start(_)
+                | Event::Empty(_)
+                | Event::Text(_)
+                | Event::CData(_)
+                | Event::Comment(_)
+                | Event::Decl(_)
+                | Event::PI(_)
+                | Event::DocType(_)
+                | Event::GeneralRef(_) => {}
             }
         }
     }
