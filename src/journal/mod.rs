@@ -9,6 +9,7 @@
 //! process is kept out whatever vault is used.
 
 mod error;
+mod held;
 mod schema;
 
 use std::fs::OpenOptions;
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 pub use error::{Class, JournalError};
+pub use held::{HeldMail, PutAway};
 
 /// A mail on a server, for ever (RFC 3501, section 2.3.1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -295,8 +297,10 @@ impl Journal {
                 ON CONFLICT DO UPDATE SET
                   first_seen = CASE WHEN excluded.kind = 'undecided' AND kind <> 'undecided'
                     THEN excluded.first_seen ELSE first_seen END,
+                  decided = CASE WHEN kind = excluded.kind THEN decided
+                    ELSE excluded.decided END,
                   kind = excluded.kind, reason = excluded.reason,
-                  username = excluded.username, decided = excluded.decided,
+                  username = excluded.username,
                   after = excluded.after, sender = excluded.sender, detail = excluded.detail";
             self.db.prepare_cached(sql)?.execute(params![
                 place.mailbox,
