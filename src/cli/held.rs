@@ -176,17 +176,14 @@ fn show_rows(out: &mut impl Write, rows: &[(&str, Option<&str>)]) -> std::io::Re
 /// What a stranger wrote, so that it can neither move the cursor nor turn the
 /// line around.
 fn plain(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let quotes = matches!(c, '"' | '\'' | '\\');
-            let (kept, escaped) = if quotes {
-                (Some(c), None)
-            } else {
-                (None, Some(c.escape_debug()))
-            };
-            kept.into_iter().chain(escaped.into_iter().flatten())
-        })
-        .collect()
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
 }
 
 /// Asks on the terminal; without one there is nobody to ask.

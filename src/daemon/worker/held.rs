@@ -156,6 +156,10 @@ impl Worker {
             return Err(HeldError::Changed(id));
         }
         let (judgement, notice, verdict) = understood(id, report)?;
+        // Without UIDVALIDITY a number may mean another mail by now.
+        if held.message_id.is_some() && held.message_id != judgement.envelope.message_id {
+            return Err(HeldError::Changed(id));
+        }
         let username = notice.username.as_str();
         let account = self
             .config
