@@ -320,6 +320,89 @@ pub enum SinkState {
     Failing,
 }
 
+/// A mail that waits for a person: one entry of `GET /v1/held`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HeldLine {
+    /// The number by which it is accepted or dropped.
+    pub id: i64,
+    /// The mailbox.
+    pub mailbox: String,
+    /// The folder.
+    pub folder: String,
+    /// The folder's UIDVALIDITY.
+    pub uid_validity: u32,
+    /// The mail's UID.
+    pub uid: u32,
+    /// Why it is held: a stable code.
+    pub reason: Option<String>,
+    /// The reason in words.
+    pub detail: Option<String>,
+    /// Whom its `From` names; nothing proves that.
+    pub sender: Option<String>,
+    /// Whose token it brings, where that is certain.
+    pub username: Option<String>,
+    /// Its `Message-ID`.
+    pub message_id: Option<String>,
+    /// When the server received it.
+    pub received: Timestamp,
+    /// Since when it is held.
+    pub held_since: Timestamp,
+    /// Whether it can be accepted, as far as is known without fetching it.
+    pub acceptable: bool,
+    /// What can be done with it.
+    pub hint: String,
+}
+
+/// `POST /v1/held/{id}/accept`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptRequest {
+    /// The `confirm` of the answer that a person has seen; without it nothing
+    /// is done but to show that answer.
+    #[serde(default)]
+    pub confirm: Option<String>,
+}
+
+/// What accepting a held mail will do, or has done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// The mail's number.
+    pub id: i64,
+    /// The mailbox.
+    pub mailbox: String,
+    /// The folder.
+    pub folder: String,
+    /// The mail's UID.
+    pub uid: u32,
+    /// The account whose token it brings.
+    pub username: String,
+    /// Whom its `From` names.
+    pub sender: Option<String>,
+    /// What is to be thought of that now: `trusted`, `untrusted` or `undecided`.
+    pub verdict: String,
+    /// The verdict's stable code; `null` where it is `trusted`.
+    pub reason: Option<String>,
+    /// The verdict in words.
+    pub detail: String,
+    /// Its `Message-ID`.
+    pub message_id: Option<String>,
+    /// When it was sent, as far as that can be believed.
+    pub originated: Timestamp,
+    /// When the server received it.
+    pub received: Timestamp,
+    /// A keyed hash of its token.
+    pub fingerprint: String,
+    /// The newest token that was known before.
+    pub known: Option<VersionLine>,
+    /// `updated`, `duplicate` (known already) or `older` (a newer one is
+    /// known); the last two change no credential.
+    pub outcome: String,
+    /// Stands for all of this: what is sent back to have it done.
+    pub confirm: String,
+    /// Whether it was done.
+    pub done: bool,
+}
+
 /// One line of the doctor's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckLine {

@@ -72,6 +72,8 @@ pub(super) enum Command {
     /// Get the credentials that the daemon keeps
     #[command(subcommand)]
     Credential(Credential),
+    /// Decide on the mails that wait for a person
+    Held(Held),
 }
 
 #[derive(Debug, Args)]
@@ -148,6 +150,39 @@ pub(super) enum Credential {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Held {
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) verb: Option<HeldVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HeldVerb {
+    /// List them, the newest first [default]
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch a mail again, show what it will change, and take its token
+    Accept {
+        /// Its number in the list
+        id: i64,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Leave a mail for good
+    Drop {
+        /// Its number in the list
+        id: i64,
     },
 }
 

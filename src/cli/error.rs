@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use crate::api::ErrorBody;
 use crate::config::ConfigError;
-use crate::daemon::{ControlError, DaemonError, InboxError, SecretError, SignInError, StateError};
+use crate::daemon::{
+    ControlError, DaemonError, HeldError, InboxError, SecretError, SignInError, StateError,
+};
 use crate::journal::{self, JournalError};
 use crate::telemetry::TelemetryError;
 use crate::vault::{self, FileError, VaultError};
@@ -52,6 +54,8 @@ pub(super) enum CliError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("mail {0} was not accepted: there is no terminal to ask on")]
+    NobodyToAsk(i64),
     #[error("no token mail among the {0} mails that were read")]
     NoNotice(usize),
 }
@@ -98,6 +102,10 @@ impl CliError {
                 },
                 "name mails (.eml), mbox files or Maildir folders; - is standard input",
             ),
+            Self::NobodyToAsk(id) => {
+                let hint = format!("`tokenwatch held accept {id} --yes` does what is shown above");
+                return (USAGE, Some(hint));
+            }
             Self::NoNotice(_) => (
                 BAD_INPUT,
                 "save the mail with all its headers (\"show original\"), and give that file",
@@ -143,6 +151,8 @@ fn meet(error: &anyhow::Error) -> (u8, Option<String>) {
         daemon(error)
     } else if let Some(error) = error.downcast_ref::<StateError>() {
         (state(error), Some(error.hint()))
+    } else if let Some(error) = error.downcast_ref::<HeldError>() {
+        held(error)
     } else if let Some(error) = error.downcast_ref::<SignInError>() {
         match error {
             SignInError::UnknownMailbox(_) => {
@@ -215,6 +225,22 @@ fn daemon(error: &DaemonError) -> (u8, Option<String>) {
             Some("the DNS does not answer; run it again, the mails are not forgotten".to_owned()),
         ),
         DaemonError::Thread(_) | DaemonError::WorkerGone => (FAILED, None),
+    }
+}
+
+fn held(error: &HeldError) -> (u8, Option<String>) {
+    match error {
+        HeldError::State(error) => (state(error), Some(error.hint())),
+        HeldError::Daemon(error) => daemon(error),
+        HeldError::Inbox { mailbox, source } => (inbox(source), Some(source.hint(mailbox))),
+        HeldError::NotHeld(_)
+        | HeldError::Gone(_)
+        | HeldError::Renumbered { .. }
+        | HeldError::Unfetchable(_)
+        | HeldError::NoNotice { .. }
+        | HeldError::UnknownAccount(_)
+        | HeldError::NotTaken { .. }
+        | HeldError::Changed(_) => (error.exit_code(), error.hint()),
     }
 }
 

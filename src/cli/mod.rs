@@ -9,6 +9,7 @@ mod client;
 mod credential;
 mod error;
 mod extract;
+mod held;
 mod login;
 mod reach;
 mod resync;
@@ -78,6 +79,7 @@ fn perform(arguments: Arguments) -> Ended {
             wait_for(login::login(Config::load(file)?, &mailbox, browser))
         }
         Command::Secret(verb) => wait_for(secret::secret(Config::load(file)?, verb)),
+        Command::Held(wanted) => wait_for(held::held(Config::load(file)?, wanted)),
         Command::Credential(verb) => wait_for(credential::credential(Config::load(file)?, verb)),
     }
 }

@@ -74,7 +74,7 @@ fn show(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
     if status.held > 0 {
         writeln!(
             out,
-            "\n{} mails are held for a person to decide",
+            "\n{} mails are held for a person to decide: see `tokenwatch held`",
             status.held
         )?;
     }

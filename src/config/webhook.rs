@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::meant::{is_loopback, plain_text, source};
 use super::sink::{USUAL, invalid, no_template, placeholder, timeout, two_formats};
-use super::{ConfigError, Proxy, SecretSource, mailbox, written};
+use super::{ConfigError, Proxy, SecretSource, meant, written};
 
 /// An HTTPS request.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ pub(super) fn mean(written: &written::Sink, folder: &Path) -> Result<Webhook, Co
         content_type: written.content_type.clone(),
         timeout: timeout(written, USUAL)?,
         ca_file: written.ca_file.as_ref().map(|path| folder.join(path)),
-        proxy: mailbox::proxy("sink.proxy", written.proxy.as_deref().unwrap_or("none"))?,
+        proxy: meant::proxy("sink.proxy", written.proxy.as_deref().unwrap_or("none"))?,
         format,
     })
 }

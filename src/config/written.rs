@@ -165,6 +165,7 @@ pub(super) struct Sink {
     pub(super) template: Option<PathBuf>,
     pub(super) mode: Option<String>,
     pub(super) owner: Option<String>,
+    #[serde(alias = "command")]
     pub(super) argv: Option<Argv>,
     pub(super) timeout: Option<String>,
     pub(super) url: Option<String>,

@@ -16,7 +16,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Path as UrlPath, Query, Reque
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use futures_util::stream;
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::check::Doctor;
+use super::held::{self, HeldError};
 use super::looking::Tools;
 use super::metrics;
 use super::resync::Resync;
@@ -34,7 +35,10 @@ use super::socket::Listener;
 use super::state::StateError;
 use super::worker::{Handle, SecretName, Worker};
 use super::{DaemonError, secret_of};
-use crate::api::{ErrorBody, Health, ResyncRequest, STATE_DIR_HEADER, SignInEvent, Status};
+use crate::api::{
+    AcceptRequest, Acceptance, ErrorBody, Health, HeldLine, ResyncRequest, STATE_DIR_HEADER,
+    SignInEvent, Status,
+};
 use crate::config::Config;
 
 /// How long requests may take to end when the daemon stops.
@@ -90,6 +94,9 @@ fn router(rooms: Rooms) -> Router {
     let for_owners = Router::new()
         .route("/v1/check", get(check))
         .route("/v1/login/{mailbox}", post(login))
+        .route("/v1/held", get(held_mails))
+        .route("/v1/held/{id}", delete(drop_held))
+        .route("/v1/held/{id}/accept", post(accept_held))
         .route("/v1/secrets", get(secret_names))
         .route("/v1/secrets/{*name}", put(set_secret).delete(remove_secret))
         .route("/v1/credentials", get(credentials))
@@ -162,6 +169,32 @@ impl From<StateError> for Failure {
                 causes: crate::causes(&error).collect(),
                 hint: Some(error.hint()),
                 exit_code: 1,
+            },
+        }
+    }
+}
+
+impl From<HeldError> for Failure {
+    fn from(error: HeldError) -> Self {
+        let status = match &error {
+            HeldError::NotHeld(_) => StatusCode::NOT_FOUND,
+            HeldError::Inbox { .. } => StatusCode::BAD_GATEWAY,
+            HeldError::State(_) | HeldError::Daemon(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            HeldError::Gone(_)
+            | HeldError::Renumbered { .. }
+            | HeldError::Unfetchable(_)
+            | HeldError::NoNotice { .. }
+            | HeldError::UnknownAccount(_)
+            | HeldError::NotTaken { .. }
+            | HeldError::Changed(_) => StatusCode::CONFLICT,
+        };
+        Self {
+            status,
+            body: ErrorBody {
+                error: error.to_string(),
+                causes: crate::causes(&error).collect(),
+                hint: error.hint(),
+                exit_code: error.exit_code(),
             },
         }
     }
@@ -418,4 +451,28 @@ async fn history(
         .run(move |worker| worker.history(&username))
         .await?;
     Ok(Json(lines).into_response())
+}
+
+async fn held_mails(State(rooms): State<Rooms>) -> Result<Json<Vec<HeldLine>>, Failure> {
+    Ok(Json(rooms.worker.run(|worker| worker.held()).await?))
+}
+
+async fn accept_held(
+    State(rooms): State<Rooms>,
+    UrlPath(id): UrlPath<i64>,
+    Json(request): Json<AcceptRequest>,
+) -> Result<Json<Acceptance>, Failure> {
+    let accepted = held::accept(&rooms.config, &rooms.tools, id, request.confirm).await;
+    Ok(Json(accepted?))
+}
+
+async fn drop_held(
+    State(rooms): State<Rooms>,
+    UrlPath(id): UrlPath<i64>,
+) -> Result<StatusCode, Failure> {
+    if rooms.worker.run(move |worker| worker.drop_held(id)).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(HeldError::NotHeld(id).into())
+    }
 }

@@ -245,6 +245,26 @@ impl Tools {
         }
     }
 
+    /// One mail, fetched and judged again. Nobody is told of it yet.
+    pub(super) async fn look_at(
+        &self,
+        uid: u32,
+        session: &mut Session,
+        target: &Target<'_>,
+    ) -> Result<Report, InboxError> {
+        let wanted = self.wanted(target.mailbox);
+        let mut look = Look::again_at([uid]);
+        while let Some(step) = look.next(session, &wanted).await? {
+            match step {
+                Step::Mail(found) => return Ok(self.judge(found, target).await),
+                Step::Unfetchable { uid } => return Ok(target.missing(uid, Content::Unfetchable)),
+                Step::Gone { uid } => return Ok(target.missing(uid, Content::Gone)),
+                Step::Seen { .. } => {}
+            }
+        }
+        Ok(target.missing(uid, Content::Gone))
+    }
+
     async fn judge(&self, found: Found, target: &Target<'_>) -> Report {
         let Found {
             head,

@@ -10,6 +10,7 @@
 
 mod error;
 mod outbox;
+mod held;
 mod schema;
 
 use std::fs::OpenOptions;
@@ -21,6 +22,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 pub use error::{Class, JournalError};
 pub use outbox::Parcel;
+pub use held::{HeldMail, PutAway};
 
 /// A mail on a server, for ever (RFC 3501, section 2.3.1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -297,8 +299,10 @@ impl Journal {
                 ON CONFLICT DO UPDATE SET
                   first_seen = CASE WHEN excluded.kind = 'undecided' AND kind <> 'undecided'
                     THEN excluded.first_seen ELSE first_seen END,
+                  decided = CASE WHEN kind = excluded.kind THEN decided
+                    ELSE excluded.decided END,
                   kind = excluded.kind, reason = excluded.reason,
-                  username = excluded.username, decided = excluded.decided,
+                  username = excluded.username,
                   after = excluded.after, sender = excluded.sender, detail = excluded.detail";
             self.db.prepare_cached(sql)?.execute(params![
                 place.mailbox,

@@ -243,3 +243,62 @@ fn a_journal_of_the_first_version_is_read_on() {
             .is_empty()
     );
 }
+
+fn at(days: i64) -> Timestamp {
+    Timestamp::from_second(days.saturating_mul(86_400)).unwrap()
+}
+
+#[test]
+fn what_is_put_away_is_known_and_held_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    for uid in [3, 4] {
+        journal
+            .record(&record(uid, Kind::Held), None, at(1))
+            .unwrap();
+    }
+    let held = journal.held(None, |_| true).unwrap();
+    let uids: Vec<u32> = held.iter().map(|mail| mail.place.uid).collect();
+    assert_eq!(uids, [4, 3], "the newest first");
+    assert_eq!(held[0].since, at(1));
+    let id = held[0].id;
+    assert!(journal.put_away(id, PutAway::Dropped, at(2)).unwrap());
+    assert!(!journal.put_away(id, PutAway::Dropped, at(2)).unwrap());
+    assert!(journal.held(Some(id), |_| true).unwrap().is_empty());
+    let put_away = |uid| {
+        let place = record(uid, Kind::Held).place;
+        journal.was_put_away(&place).unwrap()
+    };
+    assert_eq!(put_away(4), Some(PutAway::Dropped));
+    assert_eq!(put_away(3), None);
+    assert_eq!(journal.count(Kind::Held, |_| true).unwrap(), 1);
+    let elsewhere = |(mailbox, _): (&str, &str)| mailbox != "ops";
+    assert!(journal.held(None, elsewhere).unwrap().is_empty());
+    journal.move_cursor("ops", "INBOX", cursor(8, 1)).unwrap();
+    assert!(
+        journal.held(None, |_| true).unwrap().is_empty(),
+        "numbered anew"
+    );
+}
+
+#[test]
+fn a_mail_expires_by_the_time_that_it_was_held_and_not_by_the_last_look_at_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    for (uid, kind, day) in [
+        (3, Kind::Held, 1),
+        (3, Kind::Held, 50),
+        (4, Kind::Ignored, 1),
+        (4, Kind::Held, 50),
+        (5, Kind::Updated, 1),
+    ] {
+        journal.record(&record(uid, kind), None, at(day)).unwrap();
+    }
+    assert_eq!(journal.expire(at(1), at(91)).unwrap(), 0);
+    assert_eq!(journal.expire(at(2), at(92)).unwrap(), 1);
+    let held = journal.held(None, |_| true).unwrap();
+    assert_eq!(held.len(), 1);
+    assert_eq!((held[0].place.uid, held[0].since), (4, at(50)));
+    let expired = journal.was_put_away(&record(3, Kind::Held).place).unwrap();
+    assert_eq!(expired, Some(PutAway::Expired));
+}

@@ -49,6 +49,7 @@ mod faults;
 mod fetching;
 #[cfg(feature = "system-tests")]
 mod folders;
+mod held;
 mod house;
 mod idling;
 mod killed;

@@ -11,6 +11,7 @@
 //! known, and `start_up` writes the entry that was missed.
 
 mod accounts;
+mod held;
 mod names;
 mod outbox;
 mod prints;
@@ -160,11 +161,13 @@ impl Worker {
                 reconciled => reconciled?,
             }
         }
+        self.expire_held(Timestamp::now())?;
         self.tell_board()
     }
 
     /// Tries again what did not go well; with `everything`, also looks whether
-    /// a password that is kept elsewhere has changed.
+    /// a password that is kept elsewhere has changed. Mails that were held for
+    /// too long go.
     pub fn tidy(&mut self, everything: bool) -> Result<(), StateError> {
         let config = Arc::clone(&self.config);
         let mut outcome = Ok(());
@@ -178,6 +181,7 @@ impl Worker {
                 outcome = outcome.and(reconciled);
             }
         }
+        outcome = outcome.and(self.expire_held(Timestamp::now()));
         self.tell_board()?;
         outcome
     }
@@ -209,6 +213,15 @@ impl Worker {
                 detail: Some("it was taken when it came in".to_owned()),
                 username: outcome.username,
                 message_id: None,
+            };
+        }
+        if !outcome.kind.is_settled()
+            && let Some(why) = self.journal.was_put_away(&report.place)?
+        {
+            // Nobody is to be asked twice.
+            outcome = Outcome {
+                username: outcome.username,
+                ..Outcome::because(Kind::Ignored, why.code(), why.detail())
             };
         }
         outcome.message_id = message_id;
@@ -302,7 +315,7 @@ impl Worker {
                 )
                 .of(username)),
                 Some(account) => {
-                    let event = self.event(report, judgement, notice, verdict)?;
+                    let event = self.event(report, judgement, notice, verdict.to_string())?;
                     let taken_before = known.is_some_and(Kind::is_settled);
                     self.take(&account, event, taken_before, report.dry_run, now)
                 }
@@ -334,7 +347,7 @@ impl Worker {
         report: &Report,
         judgement: &Judgement,
         notice: &Notice,
-        verdict: &Verdict,
+        proof: String,
     ) -> Result<Event, StateError> {
         Ok(Event::Notice {
             token: notice.token.clone(),
@@ -348,24 +361,28 @@ impl Worker {
                 originated: judgement.originated(report.received),
                 received: report.received,
             },
-            proof: verdict.to_string(),
+            proof,
         })
     }
 
     fn tell_board(&self) -> Result<(), StateError> {
         let standing = self.standing.values().cloned().collect();
-        // Mails of mailboxes that are configured no more wait for nobody.
-        let watched = |(mailbox, folder): (&str, &str)| {
-            let mailbox = self.config.mailbox(mailbox);
-            mailbox.is_some_and(|mailbox| mailbox.folders.iter().any(|known| known == folder))
-        };
         let (held, undecided) = (
-            self.journal.count(Kind::Held, watched)?,
-            self.journal.count(Kind::Undecided, watched)?,
+            self.journal
+                .count(Kind::Held, |place| self.watches(place))?,
+            self.journal
+                .count(Kind::Undecided, |place| self.watches(place))?,
         );
         self.board
             .accounts(standing, held, undecided, self.unsettled.clone());
         Ok(())
+    }
+
+    /// Whether a folder of a mailbox is configured. Mails of others wait for
+    /// nobody.
+    fn watches(&self, (mailbox, folder): (&str, &str)) -> bool {
+        let mailbox = self.config.mailbox(mailbox);
+        mailbox.is_some_and(|mailbox| mailbox.folders.iter().any(|known| known == folder))
     }
 
     // --- cursors ---------------------------------------------------------
