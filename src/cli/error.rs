@@ -52,6 +52,12 @@ pub(super) enum CliError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("a daemon has the vault open")]
+    DaemonRuns,
+    #[error("the secrets are in the store {0} already")]
+    SameStore(&'static str),
+    #[error("the store {0} has no key of ours")]
+    NoKey(&'static str),
     #[error("no token mail among the {0} mails that were read")]
     NoNotice(usize),
 }
@@ -97,6 +103,15 @@ impl CliError {
                     BAD_INPUT
                 },
                 "name mails (.eml), mbox files or Maildir folders; - is standard input",
+            ),
+            Self::DaemonRuns => (
+                FAILED,
+                "stop the daemon first (`systemctl stop tokenwatch`)",
+            ),
+            Self::SameStore(_) => (USAGE, "name another one: file, native or keyutils"),
+            Self::NoKey(_) => (
+                USAGE,
+                "the encrypted file alone has one (`backend = \"file\"`)",
             ),
             Self::NoNotice(_) => (
                 BAD_INPUT,
@@ -241,7 +256,7 @@ fn state(error: &StateError) -> u8 {
 
 fn vault(error: &VaultError) -> u8 {
     match error {
-        VaultError::File(FileError::WrongKey(_)) => PERMISSION,
+        VaultError::File(FileError::WrongKey(_) | FileError::WrongPassphrase(_)) => PERMISSION,
         VaultError::File(FileError::KeyMissing(_) | FileError::KeyMalformed(_)) => CONFIGURATION,
         VaultError::File(
             FileError::Damaged(_)
@@ -250,8 +265,17 @@ fn vault(error: &VaultError) -> u8 {
             | FileError::NewerFormat(_),
         ) => BAD_INPUT,
         VaultError::File(
-            FileError::Io { .. } | FileError::Locked(_) | FileError::Insecure { .. },
+            FileError::Io { .. }
+            | FileError::Locked(_)
+            | FileError::Insecure { .. }
+            | FileError::KeyProvided(_)
+            | FileError::NoVault(_),
         )
+        | VaultError::Ask(_)
+        | VaultError::NoKeyutils
+        | VaultError::NoRoom
+        | VaultError::Differs { .. }
+        | VaultError::NotMoved(_)
         | VaultError::NoAccess
         | VaultError::Store(_)
         | VaultError::NoSecretService

@@ -31,6 +31,7 @@ pub(super) struct Vault {
     pub(super) backend: String,
     pub(super) path: PathBuf,
     pub(super) key: String,
+    pub(super) recipients: Vec<String>,
     pub(super) service: String,
 }
 
@@ -40,6 +41,7 @@ impl Default for Vault {
             backend: "file".into(),
             path: "vault.age".into(),
             key: "file:vault.key".into(),
+            recipients: Vec::new(),
             service: "exalate".into(),
         }
     }
@@ -189,6 +191,7 @@ pub(super) const KEYS: &[&str] = &[
     "vault.backend",
     "vault.path",
     "vault.key",
+    "vault.recipients",
     "vault.service",
     "trust.senders",
     "trust.accept",
@@ -249,6 +252,7 @@ pub(super) fn read(file: Option<&Path>) -> Result<Written, ConfigError> {
         .convert_case(Case::Kebab)
         .try_parsing(true)
         .list_separator(",")
+        .with_list_parse_key("vault.recipients")
         .with_list_parse_key("trust.senders")
         .with_list_parse_key("trust.accept")
         .with_list_parse_key("trust.receivers")
