@@ -74,6 +74,9 @@ pub(super) enum Command {
     Credential(Credential),
     /// Decide on the mails that wait for a person
     Held(Held),
+    /// Move the vault to another store, or give it another key
+    #[command(subcommand)]
+    Vault(Vault),
 }
 
 #[derive(Debug, Args)]
@@ -184,6 +187,31 @@ pub(super) enum HeldVerb {
         /// Its number in the list
         id: i64,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Vault {
+    /// Move every secret to another store, and prove it by reading back
+    Move {
+        /// The store
+        #[arg(long, value_name = "STORE")]
+        to: Store,
+        /// Where the new store has another secret under a name, replace it
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Give the encrypted file another key; with `key = "passphrase"` also another passphrase
+    Rekey,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Store {
+    /// The encrypted file
+    File,
+    /// The desktop's Secret Service
+    Native,
+    /// The kernel's keyring
+    Keyutils,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

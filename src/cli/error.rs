@@ -56,6 +56,12 @@ pub(super) enum CliError {
     },
     #[error("mail {0} was not accepted: there is no terminal to ask on")]
     NobodyToAsk(i64),
+    #[error("a daemon has the vault open")]
+    DaemonRuns,
+    #[error("the secrets are in the store {0} already")]
+    SameStore(&'static str),
+    #[error("the store {0} has no key of ours")]
+    NoKey(&'static str),
     #[error("no token mail among the {0} mails that were read")]
     NoNotice(usize),
 }
@@ -106,6 +112,15 @@ impl CliError {
                 let hint = format!("`tokenwatch held accept {id} --yes` does what is shown above");
                 return (USAGE, Some(hint));
             }
+            Self::DaemonRuns => (
+                FAILED,
+                "stop the daemon first (`systemctl stop tokenwatch`)",
+            ),
+            Self::SameStore(_) => (USAGE, "name another one: file, native or keyutils"),
+            Self::NoKey(_) => (
+                USAGE,
+                "the encrypted file alone has one (`backend = \"file\"`)",
+            ),
             Self::NoNotice(_) => (
                 BAD_INPUT,
                 "save the mail with all its headers (\"show original\"), and give that file",
@@ -267,7 +282,7 @@ fn state(error: &StateError) -> u8 {
 
 fn vault(error: &VaultError) -> u8 {
     match error {
-        VaultError::File(FileError::WrongKey(_)) => PERMISSION,
+        VaultError::File(FileError::WrongKey(_) | FileError::WrongPassphrase(_)) => PERMISSION,
         VaultError::File(FileError::KeyMissing(_) | FileError::KeyMalformed(_)) => CONFIGURATION,
         VaultError::File(
             FileError::Damaged(_)
@@ -276,8 +291,17 @@ fn vault(error: &VaultError) -> u8 {
             | FileError::NewerFormat(_),
         ) => BAD_INPUT,
         VaultError::File(
-            FileError::Io { .. } | FileError::Locked(_) | FileError::Insecure { .. },
+            FileError::Io { .. }
+            | FileError::Locked(_)
+            | FileError::Insecure { .. }
+            | FileError::KeyProvided(_)
+            | FileError::NoVault(_),
         )
+        | VaultError::Ask(_)
+        | VaultError::NoKeyutils
+        | VaultError::NoRoom
+        | VaultError::Differs { .. }
+        | VaultError::NotMoved(_)
         | VaultError::NoAccess
         | VaultError::Store(_)
         | VaultError::NoSecretService

@@ -16,6 +16,7 @@ mod resync;
 mod run;
 mod secret;
 mod status;
+mod vault;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -81,6 +82,7 @@ fn perform(arguments: Arguments) -> Ended {
         Command::Secret(verb) => wait_for(secret::secret(Config::load(file)?, verb)),
         Command::Held(wanted) => wait_for(held::held(Config::load(file)?, wanted)),
         Command::Credential(verb) => wait_for(credential::credential(Config::load(file)?, verb)),
+        Command::Vault(verb) => wait_for(vault::vault(Config::load(file)?, verb)),
     }
 }
 

@@ -88,12 +88,12 @@ fn parse(name: &str) -> Result<SecretName, CliError> {
 
 /// The vault's file and the key that is made with it.
 fn vault_files(config: &Config) -> Option<(PathBuf, PathBuf)> {
-    match &config.vault.backend {
-        Backend::File {
-            path,
-            key: VaultKey::File(key),
-        } => Some((path.clone(), key.clone())),
-        Backend::File { .. } | Backend::Native => None,
+    let vault = &config.vault;
+    match (vault.backend, &vault.key) {
+        (Backend::File, VaultKey::File(key) | VaultKey::Passphrase(key)) => {
+            Some((vault.path.clone(), key.clone()))
+        }
+        (Backend::File, VaultKey::Credential(_)) | (Backend::Native | Backend::Keyutils, _) => None,
     }
 }
 

@@ -68,36 +68,52 @@ pub(super) fn mean(
 
 fn vault(written: written::Vault, state_dir: &Path) -> Result<Vault, ConfigError> {
     let backend = match written.backend.as_str() {
-        "file" => Backend::File {
-            path: state_dir.join(written.path),
-            key: match written.key.split_once(':') {
-                Some(("file", path)) if !path.is_empty() => VaultKey::File(state_dir.join(path)),
-                Some(("credential", id)) if is_id(id) => VaultKey::Credential(id.to_owned()),
-                _ => {
-                    return Err(ConfigError::invalid(
-                        "vault.key",
-                        "this is none of `file:PATH` and `credential:ID`",
-                        "use `file:vault.key`; the key is made on the first write",
-                    ));
-                }
-            },
-        },
-        "native" if cfg!(feature = "native") => Backend::Native,
-        "native" => {
-            return Err(ConfigError::invalid(
-                "vault.backend",
-                "this binary was built without the Secret Service",
-                "set `backend = \"file\"`, or build with the feature `native`",
-            ));
-        }
+        "file" => Backend::File,
+        "keyutils" => Backend::Keyutils,
+        "native" => Backend::Native,
         _ => {
             return Err(ConfigError::invalid(
                 "vault.backend",
-                "this version knows `file` and `native`",
+                "this version knows `file`, `native` and `keyutils`",
                 "set `backend = \"file\"`",
             ));
         }
     };
+    if backend == Backend::Native && !cfg!(feature = "native") {
+        return Err(ConfigError::invalid(
+            "vault.backend",
+            "this binary was built without the Secret Service",
+            "set `backend = \"file\"`, or build with the feature `native`",
+        ));
+    }
+    let key = match written.key.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => VaultKey::File(state_dir.join(path)),
+        Some(("credential", id)) if is_id(id) => VaultKey::Credential(id.to_owned()),
+        None if written.key == "passphrase" => {
+            VaultKey::Passphrase(state_dir.join("vault.key.age"))
+        }
+        _ => {
+            return Err(ConfigError::invalid(
+                "vault.key",
+                "this is none of `file:PATH`, `credential:ID` and `passphrase`",
+                "use `file:vault.key`; the key is made on the first write",
+            ));
+        }
+    };
+    // The value is not repeated: it may be the key and not the recipient.
+    let recipients = written
+        .recipients
+        .iter()
+        .map(|recipient| {
+            recipient.parse().map_err(|_| {
+                ConfigError::invalid(
+                    "vault.recipients",
+                    "one of them is no recipient of age (age1…)",
+                    "make a key with `age-keygen -o offline.key`, keep it elsewhere, and write its public key here",
+                )
+            })
+        })
+        .collect::<Result<_, _>>()?;
     if written.service.is_empty() || written.service == crate::INTERNAL_SERVICE {
         return Err(ConfigError::invalid(
             "vault.service",
@@ -110,6 +126,9 @@ fn vault(written: written::Vault, state_dir: &Path) -> Result<Vault, ConfigError
     }
     Ok(Vault {
         backend,
+        path: state_dir.join(written.path),
+        key,
+        recipients,
         service: written.service,
     })
 }

@@ -61,22 +61,36 @@ pub struct Config {
 pub struct Vault {
     /// Which store.
     pub backend: Backend,
+    /// The encrypted file, which may also be what is moved to or from.
+    pub path: PathBuf,
+    /// Where the key of the encrypted file is.
+    pub key: VaultKey,
+    /// Who else can open the encrypted file.
+    pub recipients: Vec<age::x25519::Recipient>,
     /// The service of the entries that others read.
     pub service: String,
 }
 
 /// Which store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// The encrypted file.
-    File {
-        /// Its path.
-        path: PathBuf,
-        /// Where its key is.
-        key: VaultKey,
-    },
+    File,
     /// The desktop's Secret Service.
     Native,
+    /// The kernel's keyring.
+    Keyutils,
+}
+
+impl Backend {
+    /// As it is written in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Native => "native",
+            Self::Keyutils => "keyutils",
+        }
+    }
 }
 
 /// Where the key of the encrypted file is.
@@ -86,6 +100,8 @@ pub enum VaultKey {
     File(PathBuf),
     /// A systemd credential, by its ID.
     Credential(String),
+    /// A file that a passphrase opens, made on the first write.
+    Passphrase(PathBuf),
 }
 
 /// Who is believed.

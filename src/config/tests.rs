@@ -56,7 +56,7 @@ fn an_unknown_key_is_refused_by_name_with_the_nearest_one() {
 
 #[test]
 fn every_key_is_known() {
-    let all = "state-dir='/s'\n[vault]\nbackend='file'\npath='v'\nkey='file:k'\nservice='e'\n\
+    let all = "state-dir='/s'\n[vault]\nbackend='file'\npath='v'\nkey='file:k'\nrecipients=['{AGE}']\nservice='e'\n\
         [trust]\nsenders=['a@b.c']\naccept=['dkim']\nreceivers=['x']\narc-sealers=['A.example']\ndns-servers=['127.0.0.1:5353','::1']\nundecided-for='1h'\n\
         [[wording]]\nsubject='s'\nusername='u'\ntoken='t'\n\
         [[mailbox]]\nname='n'\nhost='localhost'\nport=1\ntls='none'\nca-file='c'\ntls-pin='{PIN}'\nproxy='socks5://p:1080'\nuser='u'\nauth='oauth2'\n\
@@ -70,11 +70,15 @@ fn every_key_is_known() {
         [[sink]]\nkind='webhook'\nurl='https://x/{username}'\nmethod='PUT'\ninclude-secret=true\nsecret='vault'\nheaders={X-A='credential:y'}\n\
         content-type='text/plain'\nca-file='c'\nproxy='none'\n\
         [[sink]]\nkind='systemd'\nunit='x.service'\n";
-    let all = &all.replace("{PIN}", &"ab".repeat(32));
+    let recipient = age::x25519::Identity::generate().to_public();
+    let all = &all
+        .replace("{PIN}", &"ab".repeat(32))
+        .replace("{AGE}", &recipient.to_string());
     let config = load(all).unwrap();
     assert_eq!(config.trust.dns_servers.len(), 2);
     assert_eq!(config.trust.arc_sealers, ["a.example"]);
     assert_eq!(config.wordings[0].username, "u");
+    assert_eq!(config.vault.recipients, [recipient]);
     let ops = &config.mailboxes[0];
     assert_eq!(ops.tls_pin, Some([0xab; 32]));
     assert_eq!(ops.after, After::Move("Done".into()));
@@ -290,8 +294,9 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
         mailbox("[trust]\naccept=['arc']"),
         mailbox("[trust]\narc-sealers=['a b.example']"),
         mailbox("[trust]\nsenders=[]"),
-        mailbox("[vault]\nbackend='keyutils'"),
-        mailbox("[vault]\nkey='passphrase'"),
+        mailbox("[vault]\nbackend='keychain'"),
+        mailbox("[vault]\nkey='passphrase:hunter2'"),
+        mailbox("[vault]\nrecipients=['AGE-SECRET-KEY-hunter2']"),
         mailbox("[vault]\nservice='tokenwatch'"),
         "state-dir = 'relative'".to_owned(),
     ] {

@@ -32,6 +32,7 @@ pub(super) struct Vault {
     pub(super) backend: String,
     pub(super) path: PathBuf,
     pub(super) key: String,
+    pub(super) recipients: Vec<String>,
     pub(super) service: String,
 }
 
@@ -41,6 +42,7 @@ impl Default for Vault {
             backend: "file".into(),
             path: "vault.age".into(),
             key: "file:vault.key".into(),
+            recipients: Vec::new(),
             service: "exalate".into(),
         }
     }
@@ -241,6 +243,7 @@ pub(super) const KEYS: &[&str] = &[
     "vault.backend",
     "vault.path",
     "vault.key",
+    "vault.recipients",
     "vault.service",
     "trust.senders",
     "trust.accept",
@@ -325,6 +328,7 @@ pub(super) fn read(file: Option<&Path>) -> Result<Written, ConfigError> {
         .convert_case(Case::Kebab)
         .try_parsing(true)
         .list_separator(",")
+        .with_list_parse_key("vault.recipients")
         .with_list_parse_key("trust.senders")
         .with_list_parse_key("trust.accept")
         .with_list_parse_key("trust.receivers")

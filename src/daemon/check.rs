@@ -7,12 +7,14 @@ use tokio::sync::mpsc;
 
 use super::doors::{Doors, proxy};
 use super::looking::Tools;
+use super::state::{self, StateError};
 use super::worker::Worker;
 use super::{DaemonError, InboxError};
 use crate::api::{AccountState, CheckLine};
 use crate::config::{Config, Mailbox, Tls};
 use crate::mailbox::{Access, Credential, MailboxError};
 use crate::sender::Keys;
+use crate::vault;
 
 /// Looks at everything.
 pub struct Doctor {
@@ -36,6 +38,7 @@ impl Doctor {
     pub async fn examine(self, lines: mpsc::Sender<CheckLine>, offline: bool) {
         let report = Report(lines);
         self.accounts(&report).await;
+        self.lasting(&report).await;
         if offline {
             return;
         }
@@ -54,6 +57,24 @@ impl Doctor {
         for (mailbox, credential) in config.mailboxes.iter().zip(credentials) {
             self::mailbox(mailbox, credential, &doors, &report).await;
         }
+    }
+
+    /// Whether the vault survives a reboot.
+    async fn lasting(&self, report: &Report) {
+        let config = Arc::clone(&self.config);
+        let looked = tokio::task::spawn_blocking(move || {
+            let options = state::vault_options(&config, config.vault.backend)?;
+            Ok::<_, StateError>(vault::lasting(&options, crate::INTERNAL_SERVICE)?)
+        });
+        let (found, hint) = match looked.await {
+            Ok(Ok(lasting)) => match lasting.hint() {
+                None => return,
+                Some(hint) => (lasting.to_string(), hint.to_owned()),
+            },
+            // The line above has said what is wrong with the vault.
+            Ok(Err(_)) | Err(_) => return,
+        };
+        report.ill("vault after a reboot", found, hint).await;
     }
 
     async fn accounts(&self, report: &Report) {

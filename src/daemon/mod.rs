@@ -50,7 +50,7 @@ pub use held::{HeldError, accept_alone};
 pub use secrets::{SecretError, secret_of};
 pub use sign_in::{SignIn, SignInError};
 pub use socket::ControlError;
-pub use state::StateError;
+pub use state::{StateError, file_options, keep_out, vault_options};
 pub use worker::{Content, Handle, Outcome, Report, SecretName, Worker};
 
 /// How long the tasks may take to end.

@@ -87,7 +87,7 @@ impl StateError {
 /// Opens everything; nothing is made but the folder and the journal.
 pub(super) fn open(config: &Config) -> Result<(Vault, Journal), StateError> {
     folder(&config.state_dir)?;
-    let vault = Vault::open(vault_options(config)?)?;
+    let vault = Vault::open(vault_options(config, config.vault.backend)?)?;
     let journal = Journal::open(&config.state_dir.join("journal.db"))?;
     Ok((vault, journal))
 }
@@ -112,18 +112,38 @@ fn folder(path: &Path) -> Result<(), StateError> {
     Ok(())
 }
 
-fn vault_options(config: &Config) -> Result<vault::Options, StateError> {
-    match &config.vault.backend {
-        Backend::File { path, key } => Ok(vault::Options::File {
-            path: path.clone(),
-            key: match key {
-                VaultKey::File(path) => vault::Key::Made(path.clone()),
-                VaultKey::Credential(id) => vault::Key::Provided(secrets::credential(id)?),
-            },
-        }),
+/// Keeps every daemon away from the state, for a command that changes the vault
+/// as a whole.
+pub fn keep_out(config: &Config) -> Result<Journal, StateError> {
+    folder(&config.state_dir)?;
+    Ok(Journal::open(&config.state_dir.join("journal.db"))?)
+}
+
+/// What opens the store `backend`.
+pub fn vault_options(config: &Config, backend: Backend) -> Result<vault::Options, StateError> {
+    match backend {
+        Backend::File => Ok(vault::Options::File(file_options(config)?)),
+        Backend::Keyutils => Ok(vault::Options::Keyutils),
         #[cfg(feature = "native")]
         Backend::Native => Ok(vault::Options::Native),
         #[cfg(not(feature = "native"))]
         Backend::Native => Err(VaultError::NoSecretService.into()),
     }
+}
+
+/// What opens the encrypted file.
+pub fn file_options(config: &Config) -> Result<vault::FileOptions, StateError> {
+    let vault = &config.vault;
+    Ok(vault::FileOptions {
+        path: vault.path.clone(),
+        key: match &vault.key {
+            VaultKey::File(path) => vault::Key::Made(path.clone()),
+            VaultKey::Credential(id) => vault::Key::Provided(secrets::credential(id)?),
+            VaultKey::Passphrase(path) => vault::Key::Passphrase {
+                path: path.clone(),
+                ask: vault::ask,
+            },
+        },
+        recipients: vault.recipients.clone(),
+    })
 }

@@ -9,8 +9,8 @@
 //! process is kept out whatever vault is used.
 
 mod error;
-mod outbox;
 mod held;
+mod outbox;
 mod schema;
 
 use std::fs::OpenOptions;
@@ -21,8 +21,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 pub use error::{Class, JournalError};
-pub use outbox::Parcel;
 pub use held::{HeldMail, PutAway};
+pub use outbox::Parcel;
 
 /// A mail on a server, for ever (RFC 3501, section 2.3.1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

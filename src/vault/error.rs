@@ -6,12 +6,19 @@
 use std::io;
 use std::path::PathBuf;
 
+use linux_keyutils::KeyError;
+
+use super::AskError;
+
 /// A call to the vault failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// The file vault failed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The passphrase of the vault's key could not be had.
+    #[error(transparent)]
+    Ask(#[from] AskError),
     /// The store has locked itself, or denies access.
     #[error("the credential store denies access")]
     NoAccess,
@@ -21,6 +28,23 @@ pub enum VaultError {
     /// There is no Secret Service on this machine, or no session bus.
     #[error("no Secret Service answers")]
     NoSecretService,
+    /// The kernel has no keyrings, or a container's rules keep them from us.
+    #[error("the kernel's keyring cannot be used here")]
+    NoKeyutils,
+    /// The store takes no more, or nothing as long as this.
+    #[error("the credential store has no room for it")]
+    NoRoom,
+    /// The store that is moved to has another secret under the same name.
+    #[error("the new store has another secret for {user} ({service}) already")]
+    Differs {
+        /// The entry's service.
+        service: String,
+        /// The entry's user.
+        user: String,
+    },
+    /// What was written to the store that is moved to is not found there.
+    #[error("{0} could not be read back from the new store")]
+    NotMoved(String),
     /// The store did not answer in time.
     #[error("the credential store did not answer within 10 s")]
     TimedOut,
@@ -63,6 +87,15 @@ pub enum FileError {
     /// The key file holds no key.
     #[error("{0} holds no age identity (AGE-SECRET-KEY-…)")]
     KeyMalformed(PathBuf),
+    /// The key is somebody else's to change.
+    #[error("the vault's key {0} is a systemd credential, which is not changed from here")]
+    KeyProvided(PathBuf),
+    /// There is nothing to give another key to.
+    #[error("there is no vault {0} yet")]
+    NoVault(PathBuf),
+    /// The passphrase does not open the key, or the key was changed.
+    #[error("the passphrase does not open {0}")]
+    WrongPassphrase(PathBuf),
     /// The key does not open the vault.
     #[error("the key does not open {0}")]
     WrongKey(PathBuf),
@@ -105,7 +138,14 @@ impl VaultError {
         match self {
             Self::TimedOut | Self::Stuck | Self::Stopped | Self::Thread(_) => Class::Transient,
             Self::NoAccess => Class::Permission,
-            Self::Store(_) | Self::NoSecretService | Self::NotText { .. } => Class::Person,
+            Self::Store(_)
+            | Self::Ask(_)
+            | Self::NoSecretService
+            | Self::NoKeyutils
+            | Self::NoRoom
+            | Self::Differs { .. }
+            | Self::NotMoved(_)
+            | Self::NotText { .. } => Class::Person,
             Self::File(error) => error.class(),
         }
     }
@@ -118,6 +158,17 @@ impl VaultError {
             Self::NoSecretService => {
                 "on a machine without a desktop, set `backend = \"file\"` in [vault]"
             }
+            Self::Ask(error) => error.hint(),
+            Self::NoKeyutils => {
+                "a container needs keyctl(2) and add_key(2) let through; or set `backend = \"file\"` in [vault]"
+            }
+            Self::NoRoom => {
+                "the kernel keeps about 19 KB for a user (sysctl kernel.keys.maxbytes); `tokenwatch vault move --to file` has room"
+            }
+            Self::Differs { .. } => {
+                "see which is the right one; `--replace` takes that of the store that is in use now"
+            }
+            Self::NotMoved(_) => "nothing was removed: the store that was in use before is whole",
             Self::TimedOut | Self::Stuck => "see whether the keyring waits for its password",
             Self::Store(_) | Self::Stopped | Self::Thread(_) | Self::NotText { .. } => {
                 "run `tokenwatch check`"
@@ -134,7 +185,10 @@ impl FileError {
             }
             Self::Io { .. } | Self::Locked(_) => Class::Transient,
             Self::Insecure { .. } => Class::Permission,
-            Self::KeyMissing(_)
+            Self::KeyProvided(_)
+            | Self::NoVault(_)
+            | Self::WrongPassphrase(_)
+            | Self::KeyMissing(_)
             | Self::KeyMalformed(_)
             | Self::WrongKey(_)
             | Self::Damaged(_)
@@ -154,6 +208,13 @@ impl FileError {
             Self::KeyMissing(_) | Self::WrongKey(_) | Self::KeyMalformed(_) => {
                 "put the right key back from your backup; without it the vault cannot be opened"
             }
+            Self::KeyProvided(_) => {
+                "stop the daemon, put your copy of the key into a file of mode 0600, set `key = \"file:PATH\"`, run this, encrypt the new key with systemd-creds, and set `key` back"
+            }
+            Self::NoVault(_) => "the first `tokenwatch secret set` makes it, and its key",
+            Self::WrongPassphrase(_) => {
+                "try again; without the passphrase the vault opens for the keys in `recipients` alone"
+            }
             Self::Damaged(_) => {
                 "put vault and key back from the same backup, and then run `tokenwatch resync --since all`"
             }
@@ -171,15 +232,18 @@ impl From<keyring_core::Error> for VaultError {
     fn from(error: keyring_core::Error) -> Self {
         use keyring_core::Error;
         match error {
-            Error::PlatformFailure(inner) => inner
-                .downcast::<FileError>()
-                .map_or(Self::Store("platform failure"), |file| Self::File(*file)),
+            Error::PlatformFailure(inner) => match inner.downcast::<FileError>() {
+                Ok(file) => Self::File(*file),
+                Err(inner) => inner
+                    .downcast::<KeyError>()
+                    .map_or(Self::Store("platform failure"), |key| (*key).into()),
+            },
             Error::NoStorageAccess(_) => Self::NoAccess,
             Error::NoEntry => Self::Store("no entry"),
             Error::BadEncoding(_) => Self::Store("bad encoding"),
             Error::BadDataFormat(..) => Self::Store("bad data"),
             Error::BadStoreFormat(_) => Self::Store("bad store"),
-            Error::TooLong(..) => Self::Store("too long"),
+            Error::TooLong(..) => Self::NoRoom,
             Error::Invalid(..) => Self::Store("invalid name"),
             Error::Ambiguous(_) => Self::Store("more than one entry"),
             Error::NoDefaultStore => Self::NoSecretService,

@@ -1,5 +1,9 @@
 //! The file vault on a real file system.
 
+mod calls;
+mod moving;
+mod odd;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 #[cfg(feature = "system-tests")]
@@ -8,10 +12,11 @@ use std::process::Command;
 use super::*;
 
 fn options(folder: &Path) -> Options {
-    Options::File {
+    Options::File(FileOptions {
         path: folder.join("vault.age"),
         key: Key::Made(folder.join("vault.key")),
-    }
+        recipients: Vec::new(),
+    })
 }
 
 fn open(folder: &Path) -> Vault {

@@ -214,7 +214,7 @@ async fn set_up(configured: &config::Sink, doors: &Doors) -> Result<Sink, Unusab
 
 /// What is ours in the environment and nobody else's.
 fn hidden() -> Vec<OsString> {
-    config::own_variables()
+    config::not_for_children()
 }
 
 impl Failure {

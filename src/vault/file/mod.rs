@@ -6,38 +6,39 @@
 //! the vault is open. A wrong key is an error when the vault is opened, not
 //! when the first secret is needed.
 
+mod disk;
+mod key;
+mod rekey;
+
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
 
-use age::secrecy::ExposeSecret;
-use age::x25519::Identity;
+use age::x25519::{Identity, Recipient};
 use keyring_core::api::{CredentialApi, CredentialStoreApi};
-use keyring_core::{Credential, CredentialStore, Entry, Error};
+use keyring_core::{Credential, Entry, Error};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::Key;
 use super::error::FileError;
+use super::{FileOptions, VaultError};
+use disk::read_private;
+use key::Keys;
 
-/// No vault is larger; a thousand accounts need about 4 MiB.
-const MAX_SIZE: u64 = 64 * 1024 * 1024;
-
-/// How long another process may hold the lock before we give up.
-const LOCK_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) use rekey::rekey;
 
 const FORMAT: u32 = 1;
 
 /// The store. All entries share it.
 pub(super) struct FileStore {
     path: PathBuf,
-    key: Key,
+    keys: Keys,
+    /// Who else can open what is written from now on.
+    recipients: Vec<Recipient>,
     this: Weak<Self>,
     /// Held, not read: dropping it lets the next process in.
     _lock: File,
@@ -76,18 +77,34 @@ impl Content {
 }
 
 impl FileStore {
-    pub(super) fn open(path: PathBuf, key: Key) -> Result<Arc<CredentialStore>, FileError> {
-        let lock = lock(&path.with_extension("lock"))?;
-        let store = Arc::new_cyclic(|this| Self {
-            path,
-            key,
+    /// Locks the vault and takes its key up; a person may be asked for the
+    /// key's passphrase.
+    pub(super) fn take_up(options: FileOptions) -> Result<Arc<Self>, VaultError> {
+        let lock = disk::lock(&options.path.with_extension("lock"))?;
+        let keys = Keys::open(options.key)?;
+        Ok(Arc::new_cyclic(|this| Self {
+            path: options.path,
+            keys,
+            recipients: options.recipients,
             this: Weak::clone(this),
             _lock: lock,
             writing: Mutex::new(()),
             seen: AtomicU64::new(0),
-        });
-        store.load()?;
-        Ok(store)
+        }))
+    }
+
+    /// Looks whether the key opens the vault.
+    pub(super) fn prove(&self) -> Result<(), FileError> {
+        self.load().map(drop)
+    }
+
+    /// Asks a person for what the first write needs, and does so before
+    /// anybody waits for that.
+    pub(super) fn prepare(&self) -> Result<(), VaultError> {
+        if !self.path.exists() && self.keys.identity()?.is_none() {
+            self.keys.prepare()?;
+        }
+        Ok(())
     }
 
     /// Reads and decrypts; an empty content where there is no file yet.
@@ -100,8 +117,9 @@ impl FileStore {
             return Ok(Content::default());
         };
         let identity = self
+            .keys
             .identity()?
-            .ok_or_else(|| FileError::KeyMissing(self.key_path().to_owned()))?;
+            .ok_or_else(|| FileError::KeyMissing(self.keys.path().to_owned()))?;
         let plain = age::decrypt(&identity, &sealed).map_err(|error| {
             if matches!(error, age::DecryptError::NoMatchingKeys) {
                 FileError::WrongKey(self.path.clone())
@@ -128,174 +146,62 @@ impl FileStore {
         if !change(&mut content) {
             return Ok(false);
         }
-        content.format = FORMAT;
-        content.generation = content.generation.saturating_add(1);
-        let identity = match self.identity()? {
+        let identity = match self.keys.identity()? {
             Some(identity) => identity,
             None => self.make_key()?,
         };
+        self.seal(content, &[identity.to_public()])?;
+        Ok(true)
+    }
+
+    /// Writes the vault whole, for whoever has one of our keys or one of the
+    /// further recipients'.
+    fn seal(&self, mut content: Content, ours: &[Recipient]) -> Result<(), FileError> {
+        content.format = FORMAT;
+        content.generation = content.generation.saturating_add(1);
         let damaged = || FileError::Damaged(self.path.clone());
         // Room for all of it at once: a buffer that grows leaves copies behind.
         let mut plain = Zeroizing::new(Vec::with_capacity(content.size()));
         serde_json::to_writer(&mut *plain, &content).map_err(|_| damaged())?;
-        let sealed = age::encrypt(&identity.to_public(), &plain).map_err(|_| damaged())?;
-        replace(&self.path, &sealed)?;
-        self.seen.store(content.generation, Ordering::Release);
-        Ok(true)
-    }
-
-    fn key_path(&self) -> &Path {
-        match &self.key {
-            Key::Made(path) | Key::Provided(path) => path,
-        }
-    }
-
-    fn identity(&self) -> Result<Option<Identity>, FileError> {
-        let path = self.key_path();
-        let read = match &self.key {
-            Key::Made(_) => read_private(path)?,
-            // systemd hands credentials out as 0400, or 0440 for a group of
-            // its own; their protection is the folder's.
-            Key::Provided(_) => read_any(path)?,
-        };
-        let Some(bytes) = read else {
-            return Ok(None);
-        };
-        let bytes = Zeroizing::new(bytes);
-        std::str::from_utf8(&bytes)
-            .ok()
-            .and_then(|text| {
-                text.lines()
-                    .map(str::trim)
-                    .find(|line| !line.is_empty() && !line.starts_with('#'))
+        let recipients = ours
+            .iter()
+            .chain(&self.recipients)
+            .map(|recipient| recipient as &dyn age::Recipient);
+        let mut sealed = Vec::with_capacity(plain.len());
+        age::Encryptor::with_recipients(recipients)
+            .map_err(|_| damaged())?
+            .wrap_output(&mut sealed)
+            .and_then(|mut writer| {
+                writer.write_all(&plain)?;
+                writer.finish()
             })
-            .and_then(|line| line.parse().ok())
-            .map(Some)
-            .ok_or_else(|| FileError::KeyMalformed(path.to_owned()))
+            .map_err(|_| damaged())?;
+        disk::replace(&self.path, &sealed)?;
+        self.seen.store(content.generation, Ordering::Release);
+        Ok(())
     }
 
     /// The first write makes the key. It never replaces one: a vault without
     /// its key was refused when it was opened.
     fn make_key(&self) -> Result<Identity, FileError> {
-        let Key::Made(path) = &self.key else {
-            return Err(FileError::KeyMissing(self.key_path().to_owned()));
-        };
-        if self.path.exists() {
-            return Err(FileError::KeyMissing(path.clone()));
+        let key = self.keys.path();
+        if !self.keys.can_be_made() || self.path.exists() {
+            return Err(FileError::KeyMissing(key.to_owned()));
         }
-        let identity = Identity::generate();
-        let text = Zeroizing::new(format!(
-            "# tokenwatch: the key of the vault. Whoever has it can read every secret in it.\n{}\n",
-            identity.to_string().expose_secret()
-        ));
-        replace(path, text.as_bytes())?;
+        let identity = self.keys.make()?;
         tracing::info!(
             event = "vault.created",
             vault = %self.path.display(),
-            key = %path.display(),
+            key = %key.display(),
             "made a vault and its key; keep a copy of both"
         );
         Ok(identity)
     }
 }
 
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
-    let path = path.to_owned();
-    move |source| FileError::Io {
-        doing,
-        path,
-        source,
-    }
-}
-
-fn nofollow() -> i32 {
-    i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0)
-}
-
-fn lock(path: &Path) -> Result<File, FileError> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(nofollow())
-        .open(path)
-        .map_err(failed("open", path))?;
-    let started = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_DEADLINE => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(TryLockError::WouldBlock) => return Err(FileError::Locked(path.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(failed("lock", path)(error)),
-        }
-    }
-}
-
-/// Reads a file that only its owner may read; `None` where there is none.
-fn read_private(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    read(path, nofollow(), true)
-}
-
-fn read_any(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    read(path, 0, false)
-}
-
-fn read(path: &Path, flags: i32, private: bool) -> Result<Option<Vec<u8>>, FileError> {
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("open", path)(error)),
-    };
-    let metadata = file.metadata().map_err(failed("look at", path))?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if private && mode & 0o077 != 0 {
-        return Err(FileError::Insecure {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-    if metadata.len() > MAX_SIZE {
-        return Err(FileError::TooLarge(path.to_owned()));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    file.take(MAX_SIZE)
-        .read_to_end(&mut bytes)
-        .map_err(failed("read", path))?;
-    Ok(Some(bytes))
-}
-
-/// Puts `bytes` in the place of `path`, durably, or leaves the old file as it
-/// was. The temporary file has a fixed name, so that a crash leaves at most
-/// one behind, which the next write takes over.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let temporary = PathBuf::from(name);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(nofollow())
-        .open(&temporary)
-        .map_err(failed("open", &temporary))?;
-    // One that a crash left behind keeps the mode that it had.
-    file.set_permissions(Permissions::from_mode(0o600))
-        .map_err(failed("set the mode of", &temporary))?;
-    file.write_all(bytes).map_err(failed("write", &temporary))?;
-    file.sync_all().map_err(failed("fsync", &temporary))?;
-    std::fs::rename(&temporary, path).map_err(failed("rename", &temporary))?;
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed("fsync", folder))
+/// Whether what the vault at `path` holds is gone after a reboot.
+pub(super) fn is_in_memory(path: &Path) -> Result<bool, FileError> {
+    disk::is_in_memory(path)
 }
 
 impl From<FileError> for Error {
@@ -414,5 +320,8 @@ impl CredentialApi for FileCredential {
 
 #[cfg(test)]
 pub(super) fn replace_for_tests(path: &Path, bytes: &[u8]) {
-    replace(path, bytes).unwrap();
+    disk::replace(path, bytes).unwrap();
 }
+
+#[cfg(test)]
+mod tests;
