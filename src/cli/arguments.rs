@@ -146,6 +146,11 @@ pub(super) enum Credential {
         /// The Salesforce username
         username: String,
     },
+    /// Make the token before the current one current again
+    Rollback {
+        /// The Salesforce username
+        username: String,
+    },
     /// Show the tokens that came, the newest first
     History {
         /// The Salesforce username

@@ -146,10 +146,22 @@ impl Client {
 
     /// Reads something.
     pub(super) async fn get<T: DeserializeOwned>(&mut self, path: &str) -> anyhow::Result<T> {
-        let response = self.call(Method::GET, path, Bytes::new()).await?;
-        let response = response.ok_or(CliError::Answer)?;
+        let answer = self.ask(Method::GET, path).await?;
+        Ok(answer.ok_or(CliError::Answer)?)
+    }
+
+    /// Calls, and reads the answer; `None`: there is no such thing.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+    ) -> anyhow::Result<Option<T>> {
+        let Some(response) = self.call(method, path, Bytes::new()).await? else {
+            return Ok(None);
+        };
         let bytes = response.into_body().collect().await?.to_bytes();
-        Ok(serde_json::from_slice(&bytes).map_err(|_| CliError::Answer)?)
+        let answer = serde_json::from_slice(&bytes).map_err(|_| CliError::Answer)?;
+        Ok(Some(answer))
     }
 
     /// Reads lines of JSON as they come.

@@ -34,6 +34,18 @@ pub(super) async fn credential(config: Config, verb: arguments::Credential) -> E
             }
             out.flush()?;
         }
+        arguments::Credential::Rollback { username } => {
+            if config.account(&username).is_none() {
+                return Err(CliError::UnknownAccount(username).into());
+            }
+            let version = roll_back(reach, &username).await?;
+            let version = version.ok_or(CliError::NothingToRollBackTo(username))?;
+            writeln!(
+                anstream::stderr(),
+                "version {version} is current again; Salesforce has most likely killed its token \
+                 when it made the next one"
+            )?;
+        }
         arguments::Credential::History { username, json } => {
             if config.account(&username).is_none() {
                 return Err(CliError::UnknownAccount(username).into());
@@ -47,7 +59,7 @@ pub(super) async fn credential(config: Config, verb: arguments::Credential) -> E
 async fn list(reach: Reach, json: bool) -> anyhow::Result<()> {
     let accounts: Vec<AccountStatus> = match reach {
         Reach::Daemon(mut daemon) => daemon.get("/v1/credentials").await?,
-        Reach::Alone(worker) => worker.credentials()?,
+        Reach::Alone(mut worker) => worker.credentials()?,
     };
     if json {
         return print_json(&accounts);
@@ -75,6 +87,16 @@ async fn get(reach: Reach, username: &str) -> anyhow::Result<Option<Secret>> {
     }
 }
 
+async fn roll_back(reach: Reach, username: &str) -> anyhow::Result<Option<u64>> {
+    match reach {
+        Reach::Daemon(mut daemon) => {
+            let path = format!("/v1/credentials/{}/rollback", segment(username));
+            daemon.ask(Method::POST, &path).await
+        }
+        Reach::Alone(mut worker) => Ok(worker.roll_back(username)?),
+    }
+}
+
 async fn history(reach: Reach, username: &str, json: bool) -> anyhow::Result<()> {
     let versions: Vec<VersionLine> = match reach {
         Reach::Daemon(mut daemon) => {
@@ -90,14 +112,17 @@ async fn history(reach: Reach, username: &str, json: bool) -> anyhow::Result<()>
     for version in &versions {
         writeln!(
             out,
-            "{:>3}  {:<10}  {}  {}  {}  {}",
+            "{:>3}  {:<10} since {}  token {} of {}",
             version.version,
             version.label,
-            second(version.originated),
+            second(version.moved),
             version.fingerprint,
-            version.source,
-            version.proof
+            second(version.originated),
         )?;
+        writeln!(out, "     mail  {}  {}", version.source, version.proof)?;
+        if let (Some(verdict), Some(checked)) = (&version.verdict, version.checked) {
+            writeln!(out, "     login {verdict} at {}", second(checked))?;
+        }
     }
     out.flush()?;
     Ok(())

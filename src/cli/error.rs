@@ -47,6 +47,8 @@ pub(super) enum CliError {
     NotASecret,
     #[error("no account {0} is configured")]
     UnknownAccount(String),
+    #[error("there is no token of {0} to go back to")]
+    NothingToRollBackTo(String),
     #[error("there is no credential for {0} yet")]
     NoCredential(String),
     #[error("cannot read {path}")]
@@ -95,6 +97,10 @@ impl CliError {
             Self::UnknownAccount(_) => (
                 FAILED,
                 "`tokenwatch credential list` shows the accounts; add an [[account]] for a new one",
+            ),
+            Self::NothingToRollBackTo(_) => (
+                FAILED,
+                "`tokenwatch credential history` shows what there is; it also needs the password",
             ),
             Self::NoCredential(_) => (
                 FAILED,
@@ -235,6 +241,14 @@ fn daemon(error: &DaemonError) -> (u8, Option<String>) {
             mailbox, source, ..
         } => (inbox(source), Some(source.hint(mailbox))),
         DaemonError::SignIn { mailbox, source } => (inbox(source), Some(source.hint(mailbox))),
+        DaemonError::Sink(error) => (CONFIGURATION, Some(error.hint())),
+        DaemonError::Unfinished { .. } => (
+            UNREACHABLE,
+            Some(
+                "the log says why at `sink.failed` and `credential.unchecked`; run it again, nothing is forgotten"
+                    .to_owned(),
+            ),
+        ),
         DaemonError::Undecided(_) => (
             UNREACHABLE,
             Some("the DNS does not answer; run it again, the mails are not forgotten".to_owned()),

@@ -2,9 +2,11 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Ended;
@@ -26,11 +28,12 @@ pub(super) fn run(config: Config, once: bool) -> Ended {
         } else {
             let sockets = config::sockets_to_serve(&config.state_dir);
             let stop = CancellationToken::new();
-            let signals = stop_at_a_signal(stop.clone())?;
+            let reload = Arc::new(Notify::new());
+            let signals = heed_signals(stop.clone(), Arc::clone(&reload))?;
             tokio::select! {
                 // First: the daemon's own end wins.
                 biased;
-                ended = daemon::run(config, &sockets, stop) => ended?,
+                ended = daemon::run(config, &sockets, reload, stop) => ended?,
                 () = signals => {}
             }
         }
@@ -43,8 +46,11 @@ pub(super) fn run(config: Config, once: bool) -> Ended {
 
 /// Cancels `stop` at SIGTERM and SIGINT, and at SIGHUP where a terminal hangs
 /// up, and then waits for ever: the daemon ends by itself. Without a terminal
-/// SIGHUP is somebody's wish for a reload, which is no reason to stop.
-fn stop_at_a_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
+/// SIGHUP is somebody's wish for a reload.
+fn heed_signals(
+    stop: CancellationToken,
+    reload: Arc<Notify>,
+) -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -58,10 +64,7 @@ fn stop_at_a_signal(stop: CancellationToken) -> std::io::Result<impl Future<Outp
                     if has_terminal {
                         break;
                     }
-                    tracing::warn!(
-                        event = "daemon.hangup",
-                        "SIGHUP does nothing: restart to read the configuration again"
-                    );
+                    reload.notify_one();
                 }
             }
         }

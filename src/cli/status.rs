@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::client::Client;
 use super::{Ended, print_json, stdout};
-use crate::api::{AccountState, Health, MailboxState, Status};
+use crate::api::{AccountState, Health, MailboxState, SinkState, Status};
 use crate::config::Config;
 
 pub(super) async fn status(config: &Config, json: bool, watch: bool) -> Ended {
@@ -71,6 +71,26 @@ fn show(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
     for account in &status.accounts {
         writeln!(out, "  {}", account_line(account))?;
     }
+    if !status.sinks.is_empty() {
+        writeln!(out, "\nsinks")?;
+    }
+    for sink in &status.sinks {
+        let state = match sink.state {
+            SinkState::Delivered => "told",
+            SinkState::Waiting => "waits",
+            SinkState::Failing => "failing",
+        };
+        let since = second(sink.since);
+        write!(
+            out,
+            "  {}  {}  {state} since {since}",
+            sink.name, sink.username
+        )?;
+        match sink.next_attempt {
+            Some(next) => writeln!(out, ", next attempt {}", second(next))?,
+            None => writeln!(out)?,
+        }
+    }
     if status.held > 0 {
         writeln!(
             out,
@@ -98,6 +118,7 @@ fn show(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
 pub(super) fn account_line(account: &crate::api::AccountStatus) -> String {
     let state = match account.state {
         AccountState::Current => "current",
+        AccountState::Checking => "waits for its check",
         AccountState::PasswordMissing => "password missing",
         AccountState::LoginRefused => "login refused",
         AccountState::NoToken => "no token yet",

@@ -231,6 +231,11 @@ impl Config {
             .find(|account| account.username.to_lowercase() == wanted)
     }
 
+    /// The sinks that are told of this account.
+    pub fn sinks_of(&self, username: &str) -> impl Iterator<Item = &Sink> {
+        self.sinks.iter().filter(move |sink| sink.wants(username))
+    }
+
     /// Where a sink's own secret is, by its name in the vault: `sink/NAME` or `sink/NAME/HEADER`.
     pub fn sink_secret(&self, name: &str) -> Option<&SecretSource> {
         let mut secrets = self.sinks.iter().flat_map(Sink::secrets);

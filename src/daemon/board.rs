@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use crate::api::{
-    AccountState, AccountStatus, Health, MailboxState, MailboxStatus, Problem, Status,
+    AccountState, AccountStatus, Health, MailboxState, MailboxStatus, Problem, SinkStatus, Status,
 };
 use crate::config::Config;
 
@@ -57,11 +57,78 @@ impl Row {
         let heard = self.status.proof_of_life.unwrap_or(self.status.since);
         now.duration_since(heard) > within.saturating_add(ANSWER)
     }
+
+    /// What is wrong with the folder.
+    fn problems(&self, now: Timestamp, problems: &mut Vec<Problem>) {
+        if self.is_silent(now) {
+            problems.push(Problem {
+                code: "mailbox-silent".to_owned(),
+                title: format!(
+                    "the server of mailbox {} ({}) has not been heard for too long",
+                    self.status.name, self.status.folder
+                ),
+                hint: "restart tokenwatch, and report it: it should have reconnected by itself"
+                    .to_owned(),
+                since: self.status.proof_of_life.unwrap_or(self.status.since),
+            });
+        }
+        problems.extend(self.after.as_ref().map(|(failure, since)| {
+            Problem {
+                code: "mailbox-after-failed".to_owned(),
+                title: format!(
+                    "`after` cannot be done in mailbox {} ({}): {failure}",
+                    self.status.name, self.status.folder
+                ),
+                hint:
+                    "see `after` of the mailbox, and that the folder is there and may be written to"
+                        .to_owned(),
+                since: *since,
+            }
+        }));
+        if let Some((failure, since)) = &self.failure
+            && failure.is_problem
+        {
+            problems.push(Problem {
+                code: failure.code.to_owned(),
+                title: format!(
+                    "mailbox {} ({}) is not watched: {}",
+                    self.status.name, self.status.folder, failure.error
+                ),
+                hint: failure.hint.clone(),
+                since: *since,
+            });
+        }
+    }
+}
+
+/// How an account stands, and what is wrong with it.
+#[derive(Clone, Debug)]
+pub(super) struct Stands {
+    pub(super) status: AccountStatus,
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// What is wrong with an account.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) code: &'static str,
+    pub(super) title: String,
+    pub(super) hint: String,
+}
+
+/// What the worker tells of all that it keeps.
+pub(super) struct Kept {
+    pub(super) accounts: Vec<Stands>,
+    pub(super) sinks: Vec<SinkStatus>,
+    pub(super) held: u32,
+    pub(super) undecided: u32,
+    pub(super) unsettled: BTreeSet<String>,
 }
 
 struct Inner {
     rows: BTreeMap<Folder, Row>,
-    accounts: Vec<AccountStatus>,
+    accounts: Vec<Stands>,
+    sinks: Vec<SinkStatus>,
     held: u32,
     /// Mails whose sender cannot be judged, and since when there are any.
     undecided: Option<(u32, Timestamp)>,
@@ -69,8 +136,8 @@ struct Inner {
     unsettled: Option<(BTreeSet<String>, Timestamp)>,
     /// What is wrong with the vault or the journal.
     worker: Option<Problem>,
-    /// When an account came into its state.
-    account_since: BTreeMap<String, (AccountState, Timestamp)>,
+    /// Since when there is what trouble with an account.
+    trouble_since: BTreeMap<String, (Option<&'static str>, Timestamp)>,
 }
 
 /// The board.
@@ -118,11 +185,12 @@ impl Board {
             inner: Mutex::new(Inner {
                 rows,
                 accounts: Vec::new(),
+                sinks: Vec::new(),
                 held: 0,
                 undecided: None,
                 unsettled: None,
                 worker: None,
-                account_since: BTreeMap::new(),
+                trouble_since: BTreeMap::new(),
             }),
             changed: watch::Sender::new(()),
         }
@@ -193,26 +261,27 @@ impl Board {
         });
     }
 
-    /// How the accounts stand, and how many mails are held and undecided.
-    pub(super) fn accounts(
-        &self,
-        accounts: Vec<AccountStatus>,
-        held: u32,
-        undecided: u32,
-        unsettled: BTreeSet<String>,
-    ) {
+    /// How the accounts and the sinks stand, and how many mails wait.
+    pub(super) fn keep(&self, kept: Kept) {
+        let Kept {
+            accounts,
+            sinks,
+            held,
+            undecided,
+            unsettled,
+        } = kept;
         let now = Timestamp::now();
         let mut inner = self.lock();
-        for account in &accounts {
-            let entry = inner
-                .account_since
-                .entry(account.username.clone())
-                .or_insert((account.state, now));
-            if entry.0 != account.state {
-                *entry = (account.state, now);
+        for Stands { status, trouble } in &accounts {
+            let code = trouble.as_ref().map(|trouble| trouble.code);
+            let since = &mut inner.trouble_since;
+            let entry = since.entry(status.username.clone()).or_insert((code, now));
+            if entry.0 != code {
+                *entry = (code, now);
             }
         }
         inner.accounts = accounts;
+        inner.sinks = sinks;
         inner.held = held;
         let since = inner.unsettled.as_ref().map_or(now, |(_, since)| *since);
         inner.unsettled = (!unsettled.is_empty()).then_some((unsettled, since));
@@ -253,41 +322,7 @@ impl Board {
         let mut problems: Vec<Problem> = inner.worker.iter().cloned().collect();
         let now = Timestamp::now();
         for row in inner.rows.values() {
-            if row.is_silent(now) {
-                problems.push(Problem {
-                    code: "mailbox-silent".to_owned(),
-                    title: format!(
-                        "the server of mailbox {} ({}) has not been heard for too long",
-                        row.status.name, row.status.folder
-                    ),
-                    hint: "restart tokenwatch, and report it: it should have reconnected by itself"
-                        .to_owned(),
-                    since: row.status.proof_of_life.unwrap_or(row.status.since),
-                });
-            }
-            problems.extend(row.after.as_ref().map(|(failure, since)| Problem {
-                code: "mailbox-after-failed".to_owned(),
-                title: format!(
-                    "`after` cannot be done in mailbox {} ({}): {failure}",
-                    row.status.name, row.status.folder
-                ),
-                hint: "see `after` of the mailbox, and that the folder is there and may be written to"
-                    .to_owned(),
-                since: *since,
-            }));
-            if let Some((failure, since)) = &row.failure
-                && failure.is_problem
-            {
-                problems.push(Problem {
-                    code: failure.code.to_owned(),
-                    title: format!(
-                        "mailbox {} ({}) is not watched: {}",
-                        row.status.name, row.status.folder, failure.error
-                    ),
-                    hint: failure.hint.clone(),
-                    since: *since,
-                });
-            }
+            row.problems(now, &mut problems);
         }
         problems.extend(self.no_account.map(|since| Problem {
             code: "no-account".to_owned(),
@@ -315,8 +350,25 @@ impl Board {
             }
         }));
         problems.extend(inner.accounts.iter().filter_map(|account| {
-            let since = inner.account_since.get(&account.username)?.1;
-            account_problem(account, since)
+            let trouble = account.trouble.as_ref()?;
+            Some(Problem {
+                code: trouble.code.to_owned(),
+                title: trouble.title.clone(),
+                hint: trouble.hint.clone(),
+                since: inner.trouble_since.get(&account.status.username)?.1,
+            })
+        }));
+        problems.extend(inner.sinks.iter().filter_map(|sink| {
+            let error = sink.last_error.as_ref()?;
+            Some(Problem {
+                code: "sink-failed".to_owned(),
+                title: format!(
+                    "sink {} was not told of {}: {error}",
+                    sink.name, sink.username
+                ),
+                hint: sink.hint.clone().unwrap_or_default(),
+                since: sink.since,
+            })
         }));
         let state = if !problems.is_empty() {
             Health::Degraded
@@ -329,7 +381,8 @@ impl Board {
             version: 1,
             state,
             mailboxes: inner.rows.values().map(|row| row.status.clone()).collect(),
-            accounts: inner.accounts.clone(),
+            accounts: inner.accounts.iter().map(|a| a.status.clone()).collect(),
+            sinks: inner.sinks.clone(),
             held: inner.held,
             problems,
         }
@@ -351,7 +404,7 @@ impl Board {
         let current = inner
             .accounts
             .iter()
-            .filter(|account| account.state == AccountState::Current)
+            .filter(|account| account.status.state == AccountState::Current)
             .count();
         format!(
             "watching {watched} of {} folders; {current} of {} credentials current; {} mails held",
@@ -360,38 +413,6 @@ impl Board {
             inner.held
         )
     }
-}
-
-fn account_problem(account: &AccountStatus, since: Timestamp) -> Option<Problem> {
-    let username = &account.username;
-    let (code, title, hint) = match account.state {
-        AccountState::Current => return None,
-        AccountState::PasswordMissing => (
-            "password-missing",
-            format!("the Salesforce password of {username} is not known"),
-            format!(
-                "run `tokenwatch secret set account/{username}`, or see that the place which \
-                 `password` of the account names can be read"
-            ),
-        ),
-        AccountState::LoginRefused => (
-            "login-refused",
-            format!("Salesforce refuses the credential of {username}"),
-            format!("set the right password with `tokenwatch secret set account/{username}`"),
-        ),
-        AccountState::NoToken => (
-            "no-token",
-            format!("no token mail for {username} was found yet"),
-            "run `tokenwatch resync --since all`, or reset the security token in Salesforce"
-                .to_owned(),
-        ),
-    };
-    Some(Problem {
-        code: code.to_owned(),
-        title,
-        hint,
-        since,
-    })
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl Doctor {
     }
 
     async fn accounts(&self, report: &Report) {
-        match self.tools.worker.run(|worker| worker.credentials()).await {
+        match self.tools.worker.run(Worker::credentials).await {
             Ok(accounts) => {
                 report.well("vault", "it opens, and the journal too").await;
                 for account in accounts {
@@ -92,17 +92,20 @@ impl Doctor {
                                 .well(&what, "the password is there; no token mail was found yet")
                                 .await;
                         }
-                        AccountState::PasswordMissing | AccountState::LoginRefused => {
+                        AccountState::Checking => {
                             report
-                                .ill(
-                                    &what,
-                                    "the Salesforce password is not known".to_owned(),
-                                    format!(
-                                        "run `tokenwatch secret set account/{}`",
-                                        account.username
-                                    ),
-                                )
+                                .well(&what, "the newest token waits for its check")
                                 .await;
+                        }
+                        AccountState::PasswordMissing | AccountState::LoginRefused => {
+                            let found = if account.state == AccountState::LoginRefused {
+                                "Salesforce refuses the credential"
+                            } else {
+                                "the Salesforce password is not known"
+                            };
+                            let hint =
+                                format!("run `tokenwatch secret set account/{}`", account.username);
+                            report.ill(&what, found.to_owned(), hint).await;
                         }
                     }
                 }

@@ -102,6 +102,7 @@ fn router(rooms: Rooms) -> Router {
         .route("/v1/credentials", get(credentials))
         .route("/v1/credentials/{username}", get(credential))
         .route("/v1/credentials/{username}/history", get(history))
+        .route("/v1/credentials/{username}/rollback", post(roll_back))
         .layer(middleware::from_fn(owners_only));
     Router::new()
         .route("/v1/status", get(status))
@@ -427,7 +428,7 @@ async fn remove_secret(
 }
 
 async fn credentials(State(rooms): State<Rooms>) -> Result<Response, Failure> {
-    Ok(Json(rooms.worker.run(|worker| worker.credentials()).await?).into_response())
+    Ok(Json(rooms.worker.run(Worker::credentials).await?).into_response())
 }
 
 async fn credential(
@@ -438,6 +439,17 @@ async fn credential(
     Ok(match rooms.worker.run(get).await? {
         // The socket is where a secret may leave by; it is the one way.
         Some(secret) => secret.expose().to_owned().into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    })
+}
+
+async fn roll_back(
+    State(rooms): State<Rooms>,
+    UrlPath(username): UrlPath<String>,
+) -> Result<Response, Failure> {
+    let roll_back = move |worker: &mut Worker| worker.roll_back(&username);
+    Ok(match rooms.worker.run(roll_back).await? {
+        Some(version) => Json(version).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     })
 }

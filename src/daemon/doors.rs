@@ -108,7 +108,7 @@ impl Doors {
 
 /// There is no way to a server that is asked over HTTPS.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WayError {
+pub enum WayError {
     /// The certificates cannot be read.
     #[error(transparent)]
     Roots(#[from] MailboxError),
@@ -150,7 +150,7 @@ fn server(mailbox: &config::Mailbox) -> Server {
 }
 
 /// What stands between a server and us, as the room has it.
-fn proxy(proxy: &config::Proxy) -> Proxy {
+pub(super) fn proxy(proxy: &config::Proxy) -> Proxy {
     match proxy.clone() {
         config::Proxy::None => Proxy::None,
         config::Proxy::Url(url) => Proxy::Url(Secret::new(url)),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::errands::SetUpError;
 use super::gate::Held;
 use super::socket::ControlError;
 use super::state::StateError;
@@ -53,6 +54,17 @@ pub enum DaemonError {
         mailbox: String,
         /// Why.
         source: Box<InboxError>,
+    },
+    /// A sink cannot be set up.
+    #[error(transparent)]
+    Sink(#[from] SetUpError),
+    /// What was found could not be handed on.
+    #[error("{sinks} sinks could not be told, and {checks} credentials not be checked")]
+    Unfinished {
+        /// So many deliveries wait.
+        sinks: usize,
+        /// So many credentials wait for their check.
+        checks: usize,
     },
     /// The senders of some mails could not be judged.
     #[error("the senders of {0} mails cannot be judged now")]

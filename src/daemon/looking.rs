@@ -188,7 +188,7 @@ impl Tools {
         let source = source.clone();
         let read = self
             .worker
-            .run(move |worker| worker.login_secret(&source, &name));
+            .run(move |worker| worker.secret_from(&source, &name));
         Ok(read.await?)
     }
 

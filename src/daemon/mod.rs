@@ -10,6 +10,7 @@ mod check;
 mod clock;
 mod control;
 mod doors;
+mod errands;
 mod error;
 mod gate;
 mod held;
@@ -30,7 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
@@ -38,12 +39,15 @@ use crate::judge::Policy;
 use crate::notice::{Wording, Wordings};
 
 use crate::sender;
+use errands::Receivers;
 use inbox::Line;
 use looking::Tools;
 use resync::Resync;
 
 pub use board::Board;
 pub use check::Doctor;
+pub use doors::WayError;
+pub use errands::{SetUpError, UnusableSink};
 pub use error::{DaemonError, InboxError};
 pub use gate::Held;
 pub use held::{HeldError, accept_alone};
@@ -90,15 +94,18 @@ pub fn policy(config: &Config) -> Result<Policy, ConfigError> {
     })
 }
 
-/// Runs until `stop` is cancelled. The control socket goes into the first of
+/// Runs until `stop` is cancelled. At each `reload` the secrets that are kept
+/// elsewhere are read again. The control socket goes into the first of
 /// `sockets` that is free.
 pub async fn run(
     config: Config,
     sockets: &[PathBuf],
+    reload: Arc<Notify>,
     stop: CancellationToken,
 ) -> Result<(), DaemonError> {
     let config = Arc::new(config);
     let (worker, tools, board, worker_ended) = open(&config)?;
+    let receivers = Receivers::set_up(&config, &tools.doors).await?;
     let listener = socket::Listener::bind_first(sockets, &config.state_dir).await?;
 
     let tasks = tools.tasks.clone();
@@ -122,6 +129,7 @@ pub async fn run(
             tasks.spawn(line.watch());
         }
     }
+    tasks.spawn(errands::run(tools.clone(), receivers, stop.clone()));
     let socket = listener.path().to_owned();
     let rooms = control::Rooms {
         config: Arc::clone(&config),
@@ -132,7 +140,12 @@ pub async fn run(
         stop: stop.clone(),
     };
     tasks.spawn(control::serve(listener, rooms));
-    tasks.spawn(notify::keep_informed(board, worker.clone(), stop.clone()));
+    tasks.spawn(notify::keep_informed(
+        board,
+        worker.clone(),
+        reload,
+        stop.clone(),
+    ));
     drop(worker);
 
     notify::ready();
@@ -174,6 +187,7 @@ pub async fn run(
 pub async fn once(config: Config) -> Result<(), DaemonError> {
     let config = Arc::new(config);
     let (worker, tools, board, worker_ended) = open(&config)?;
+    let receivers = Receivers::set_up(&config, &tools.doors).await?;
     let (mut failed, mut of, mut undecided) = (0_usize, 0_usize, 0_usize);
     let mut first = None;
     for mailbox in &config.mailboxes {
@@ -191,6 +205,7 @@ pub async fn once(config: Config) -> Result<(), DaemonError> {
         undecided = undecided.saturating_add(once.undecided);
         first = first.or_else(|| once.first.map(|error| (mailbox.name.clone(), error)));
     }
+    let waiting = errands::finish(&tools, &receivers).await;
     tools.tasks.close();
     tools.tasks.wait().await;
     drop((worker, tools));
@@ -204,7 +219,10 @@ pub async fn once(config: Config) -> Result<(), DaemonError> {
             source: Box::new(first),
         }),
         None if undecided > 0 => Err(DaemonError::Undecided(undecided)),
-        None => Ok(()),
+        None => match waiting? {
+            (0, 0) => Ok(()),
+            (sinks, checks) => Err(DaemonError::Unfinished { sinks, checks }),
+        },
     }
 }
 

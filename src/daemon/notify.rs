@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
@@ -24,6 +25,14 @@ pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// It reads again what it is given (`sd_notify(3)`, RELOADING=1).
+fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(_) => tell(&[NotifyState::Reloading]),
+    }
+}
+
 /// It stops.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
@@ -37,7 +46,12 @@ fn tell(states: &[NotifyState<'_>]) {
 
 /// Keeps the summary fresh, and the watchdog content for as long as the worker
 /// answers.
-pub(super) async fn keep_informed(board: Arc<Board>, worker: Handle, stop: CancellationToken) {
+pub(super) async fn keep_informed(
+    board: Arc<Board>,
+    worker: Handle,
+    reload: Arc<Notify>,
+    stop: CancellationToken,
+) {
     let summaries = async {
         let mut changes = board.changes();
         loop {
@@ -61,11 +75,24 @@ pub(super) async fn keep_informed(board: Arc<Board>, worker: Handle, stop: Cance
     };
     let tidying = async {
         for round in 1_u64.. {
-            tokio::time::sleep(TIDY).await;
-            let everything = round % EVERYTHING == 0;
+            let reloads = tokio::select! {
+                () = tokio::time::sleep(TIDY) => false,
+                () = reload.notified() => true,
+            };
+            if reloads {
+                reloading();
+            }
+            let everything = reloads || round % EVERYTHING == 0;
             // What fails is on the board, and is tried again.
             let tidied = worker.run(move |worker| worker.tidy(everything));
             tidied.await.unwrap_or_default();
+            if reloads {
+                ready();
+                tracing::info!(
+                    event = "daemon.reloaded",
+                    "the secrets that are kept elsewhere were read again"
+                );
+            }
         }
     };
     tokio::select! {

@@ -98,7 +98,7 @@ impl Tokens {
             Grant::RefreshToken => {
                 let name = SecretName::Oauth(mailbox.name.clone());
                 let kept =
-                    worker.run(move |worker| worker.login_secret(&SecretSource::Vault, &name));
+                    worker.run(move |worker| worker.secret_from(&SecretSource::Vault, &name));
                 let refresh = kept.await?.ok_or_else(strange)?;
                 client.refresh(&http, &refresh).await?
             }
@@ -170,7 +170,7 @@ pub(super) async fn client(
         None => None,
         Some(source) => {
             let name = SecretName::Client(mailbox.name.clone());
-            let read = worker.run(move |worker| worker.login_secret(&source, &name));
+            let read = worker.run(move |worker| worker.secret_from(&source, &name));
             let missing = || InboxError::NoClientSecret(mailbox.name.clone());
             Some(read.await?.ok_or_else(missing)?)
         }

@@ -288,7 +288,7 @@ impl Account {
         match trial.next_try(version.source.originated) {
             Some(at) if at <= now => match self.within_budget(rules, now) {
                 Prospect::Later(at) => Prospect::Later(earlier(at, release_at)),
-                go => go,
+                go @ (Prospect::Release | Prospect::Try) => go,
             },
             at => Prospect::Later(earlier(at, release_at)),
         }

@@ -35,9 +35,9 @@ pub(super) async fn check(tools: Tools, job: CheckJob) {
         }
     };
     let answer = noted(answer);
-    let told = tools.worker.run(move |worker| {
-        worker.answered(&job.account.username, job.token, job.password, answer)
-    });
+    let told = tools
+        .worker
+        .run(move |worker| worker.answered(&job.account.username, job.token, job.password, answer));
     // What cannot be written is on the board, and the login counts all the same.
     told.await.unwrap_or_default();
 }

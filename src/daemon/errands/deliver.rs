@@ -1,7 +1,6 @@
 //! A sink that is told of a credential.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,7 +9,7 @@ use crate::config::{self, Config, FileFormat, Receiver, SecretSource, Webhook, W
 use crate::daemon::doors::{Doors, WayError};
 use crate::daemon::looking::Tools;
 use crate::daemon::state::StateError;
-use crate::daemon::worker::{DeliveryJob, SecretName, Undelivered};
+use crate::daemon::worker::{DeliveryJob, SecretName, Undelivered, Worker};
 use crate::secret::Secret;
 use crate::sink::{
     Body, Class, CommandOptions, Credential, FileOptions, Format, Options, Secrets, Sink,
@@ -43,6 +42,16 @@ pub enum UnusableSink {
     /// The way to it.
     #[error(transparent)]
     Way(#[from] WayError),
+}
+
+impl SetUpError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> String {
+        match &self.source {
+            UnusableSink::Sink(error) => error.hint().to_owned(),
+            UnusableSink::Way(_) => "see `ca-file` and `proxy` of the sink".to_owned(),
+        }
+    }
 }
 
 /// Why a delivery failed.
@@ -90,9 +99,9 @@ pub(super) async fn deliver(tools: Tools, receivers: Receivers, job: DeliveryJob
         wait: failure.wait(),
     });
     let Credential { username, id, .. } = credential;
-    let concluded = tools.worker.run(move |worker| {
-        worker.conclude((&sink, &username, &id), ended, Timestamp::now())
-    });
+    let concluded = tools
+        .worker
+        .run(move |worker| worker.conclude((&sink, &username, &id), ended, Timestamp::now()));
     // What cannot be written is on the board, and the sink is told again.
     concluded.await.unwrap_or_default();
 }
@@ -145,7 +154,7 @@ async fn secret(
 /// Sees whether those that were told still have it: a file may be gone after a
 /// reboot.
 pub(super) async fn look_after(tools: &Tools, receivers: &Receivers) {
-    let jobs = tools.worker.run(|worker| worker.delivered_jobs()).await;
+    let jobs = tools.worker.run(Worker::delivered_jobs).await;
     for job in jobs.unwrap_or_default() {
         let Some((sink, _)) = receivers.sinks.get(&job.sink) else {
             continue;
@@ -183,12 +192,12 @@ async fn set_up(configured: &config::Sink, doors: &Doors) -> Result<Sink, Unusab
         Receiver::Command { argv, timeout } => Options::Command(CommandOptions {
             argv,
             timeout,
-            hidden: hidden(),
+            hidden: config::not_for_children(),
         }),
         Receiver::Systemd { unit, timeout } => Options::Systemd {
             unit,
             timeout,
-            hidden: hidden(),
+            hidden: config::not_for_children(),
         },
         Receiver::Webhook(webhook) => {
             let http = doors.http(webhook.ca_file.as_deref(), &webhook.proxy, &webhook.url);
@@ -210,11 +219,6 @@ async fn set_up(configured: &config::Sink, doors: &Doors) -> Result<Sink, Unusab
         }
     };
     Ok(Sink::new(&options)?)
-}
-
-/// What is ours in the environment and nobody else's.
-fn hidden() -> Vec<OsString> {
-    config::not_for_children()
 }
 
 impl Failure {

@@ -21,7 +21,8 @@ use super::looking::Tools;
 use super::state::StateError;
 use super::worker::Worker;
 pub(super) use check::CheckJob;
-pub(super) use deliver::{Receivers, SetUpError};
+pub(super) use deliver::Receivers;
+pub use deliver::{SetUpError, UnusableSink};
 
 /// How many are under way at once.
 const AT_ONCE: usize = 8;
@@ -64,7 +65,7 @@ pub(super) async fn finish(
             break;
         }
     }
-    tools.worker.run(|worker| worker.waiting()).await
+    tools.worker.run(Worker::waiting).await
 }
 
 /// Begins what is due, and says how long nothing else is.

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::errands::CheckJob;
 use super::super::secrets::{self, SecretError};
 use super::super::state::StateError;
-use super::standing::status;
+use super::standing::stands;
 use super::{Outcome, SecretName, Worker};
 use crate::INTERNAL_SERVICE;
 use crate::api::{AccountState, AccountStatus, VersionLine};
@@ -83,7 +83,7 @@ impl Worker {
         let password = self.password(configured, false)?;
         if let Password::Unreadable(error) = &password {
             let told = self.standing.get(&configured.username);
-            if told.is_none_or(|told| told.state != AccountState::PasswordMissing) {
+            if told.is_none_or(|told| told.status.state != AccountState::PasswordMissing) {
                 tracing::error!(event = "secret.unreadable", username = %configured.username,
                     error = %crate::chain(error), hint = error.hint(),
                     "the Salesforce password cannot be read");
@@ -145,7 +145,7 @@ impl Worker {
             self.tell_sinks(username, composite, now)?;
         }
         self.unsettled.remove(username);
-        let standing = status(configured, &step.account, password.print(), now);
+        let standing = stands(configured, &step.account, password.print(), now);
         self.standing.insert(username.clone(), standing);
         self.due(
             username,
@@ -218,21 +218,24 @@ impl Worker {
         self.tell_board()
     }
 
-    /// Makes the previous version current again. `false` where there is none,
-    /// or no password to go with it.
-    pub fn roll_back(&mut self, username: &str) -> Result<bool, StateError> {
+    /// Makes the previous version current again, and says which that is.
+    /// `None` where there is none, or no password to go with it.
+    pub fn roll_back(&mut self, username: &str) -> Result<Option<u64>, StateError> {
         let config = Arc::clone(&self.config);
         let Some(configured) = config.account(username) else {
-            return Ok(false);
+            return Ok(None);
         };
         let account = self.account(&configured.username)?;
         let password = self.password(configured, false)?;
-        if account.labelled(Label::Previous).is_none() || password.print().is_none() {
-            return Ok(false);
-        }
+        let previous = account.labelled(Label::Previous);
+        let Some(previous) = previous.filter(|_| password.print().is_some()) else {
+            return Ok(None);
+        };
+        tracing::warn!(event = "credential.rolled-back", username = %configured.username,
+            version = previous.id, "a person wants the previous token back");
         self.happen(configured, Event::RollBack, Timestamp::now())?;
         self.tell_board()?;
-        Ok(true)
+        Ok(Some(previous.id))
     }
 
     pub(super) fn account(&self, username: &str) -> Result<Account, StateError> {
@@ -263,7 +266,7 @@ impl Worker {
         let name = SecretName::Account(account.username.clone()).to_string();
         match secrets::read(&account.password, &name, &self.vault) {
             Ok(Some(password)) => {
-                let print = self.print("password", &[&password], dry_run)?;
+                let print = self.print("password", &password, dry_run)?;
                 Ok(Password::Known { password, print })
             }
             Ok(None) => Ok(Password::Missing),
@@ -276,12 +279,12 @@ impl Worker {
     pub fn credentials(&mut self) -> Result<Vec<AccountStatus>, StateError> {
         let config = Arc::clone(&self.config);
         let now = Timestamp::now();
-        let stands = |configured| {
+        let stand = |configured| {
             let password = self.password(configured, true)?;
             let account = self.account(&configured.username)?;
-            Ok(status(configured, &account, password.print(), now))
+            Ok(stands(configured, &account, password.print(), now).status)
         };
-        config.accounts.iter().map(stands).collect()
+        config.accounts.iter().map(stand).collect()
     }
 
     /// Password and token as one, for who logs in to Salesforce.
@@ -404,7 +407,9 @@ fn tell(
         return;
     };
     match account.standing(password, &rules(configured), now) {
-        Standing::Current { answer } if answer == Some(Answer::Works) => {
+        Standing::Current {
+            answer: Some(Answer::Works),
+        } => {
             tracing::info!(event = "credential.verified", username = %username,
                 version = version.id, "Salesforce accepts the credential");
         }

@@ -209,7 +209,7 @@ impl Worker {
     /// A keyed hash of all that a person is shown: the mail, its token, its
     /// sender, and what it would replace. As its key is in the vault, it
     /// outlives the daemon that gave it.
-    fn seal(&self, shown: &Acceptance) -> Result<String, StateError> {
+    fn seal(&mut self, shown: &Acceptance) -> Result<String, StateError> {
         let known = shown.known.as_ref();
         let shown = format!(
             "{:?}",
@@ -221,7 +221,7 @@ impl Worker {
                 known.map(|known| (known.version, &known.fingerprint)),
             )
         );
-        self.fingerprint(&Secret::new(shown), false)
+        self.print("held", &Secret::new(shown), false)
     }
 
     /// A held mail waits no more, and is not held again; `false` where no such

@@ -27,9 +27,8 @@ use jiff::Timestamp;
 use ring::hmac;
 use tokio::sync::Notify;
 
-use super::board::Board;
+use super::board::{Board, Kept, Stands};
 use super::state::{self, StateError};
-use crate::api::AccountStatus;
 use crate::config::{After, Config, SecretSource};
 use crate::journal::{self, Cursor, Journal, Kind, Place, Record};
 use crate::judge::{Finding, Judgement};
@@ -39,6 +38,7 @@ use crate::sender::Verdict;
 use crate::vault::Vault;
 
 pub use names::SecretName;
+pub(super) use outbox::{DeliveryJob, Undelivered};
 pub use thread::Handle;
 pub(super) use thread::start;
 
@@ -50,7 +50,7 @@ pub struct Worker {
     board: Arc<Board>,
     /// How the accounts stand, by their usernames, as they were when something
     /// of them last changed.
-    standing: BTreeMap<String, AccountStatus>,
+    standing: BTreeMap<String, Stands>,
     /// Accounts that could not be read, or whose document or entry could not be
     /// written: they are tried again.
     unsettled: BTreeSet<String>,
@@ -366,15 +366,14 @@ impl Worker {
     }
 
     fn tell_board(&self) -> Result<(), StateError> {
-        let standing = self.standing.values().cloned().collect();
-        let (held, undecided) = (
-            self.journal
-                .count(Kind::Held, |place| self.watches(place))?,
-            self.journal
-                .count(Kind::Undecided, |place| self.watches(place))?,
-        );
-        self.board
-            .accounts(standing, held, undecided, self.unsettled.clone());
+        let count = |kind| self.journal.count(kind, |place| self.watches(place));
+        self.board.keep(Kept {
+            accounts: self.standing.values().cloned().collect(),
+            sinks: self.sinks()?,
+            held: count(Kind::Held)?,
+            undecided: count(Kind::Undecided)?,
+            unsettled: self.unsettled.clone(),
+        });
         Ok(())
     }
 

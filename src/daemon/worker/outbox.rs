@@ -14,6 +14,7 @@ use super::Worker;
 use crate::api::{SinkState, SinkStatus};
 use crate::config::Sink;
 use crate::journal::Parcel;
+use crate::rotation::Label;
 use crate::secret::Secret;
 use crate::sink::Credential;
 
@@ -107,14 +108,13 @@ impl Worker {
         let Some(secret) = self.vault.read(&self.config.vault.service, &username)? else {
             return Ok(None);
         };
-        let standing = self.standing.get(&username);
+        let account = self.account(&username)?;
+        let current = account.labelled(Label::Current);
         let credential = Credential {
             secret,
-            version: standing.and_then(|s| s.version).unwrap_or_default(),
-            fingerprint: standing
-                .and_then(|s| s.fingerprint.clone())
-                .unwrap_or_default(),
-            received: standing.and_then(|s| s.token_received),
+            version: current.map(|v| v.id).unwrap_or_default(),
+            fingerprint: current.map(|v| v.fingerprint.clone()).unwrap_or_default(),
+            received: current.map(|v| v.source.received),
             id: parcel.id,
             username,
         };

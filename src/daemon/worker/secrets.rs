@@ -53,9 +53,8 @@ impl Worker {
         Ok(names)
     }
 
-    /// A secret that a mailbox logs in with, from where the configuration says
-    /// it is.
-    pub fn login_secret(
+    /// A secret from where the configuration says that it is.
+    pub fn secret_from(
         &self,
         source: &SecretSource,
         name: &SecretName,
