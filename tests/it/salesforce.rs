@@ -227,6 +227,7 @@ async fn a_session_goes_to_no_stranger_and_a_failed_logout_changes_nothing() {
         assert_eq!(right(&server).await, Answer::Works, "{base}");
     }
     assert_eq!(server.sessions(), [4, 0, 4]);
+    assert_eq!(stranger.connections(), 0);
     // A server that is ours and does not know the session.
     let other = Salesforce::start().await;
     stranger.send_sessions_to(other.url());

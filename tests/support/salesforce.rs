@@ -82,6 +82,7 @@ struct Inside {
     orders: VecDeque<Order>,
     standing: Option<Order>,
     attempts: Vec<Attempt>,
+    connections: usize,
     sessions: HashSet<String>,
     opened: usize,
     logouts: usize,
@@ -182,6 +183,11 @@ impl Salesforce {
         reached.expect("as many logins in time").unwrap();
     }
 
+    /// How often anybody connected, for whatever it was.
+    pub fn connections(&self) -> usize {
+        self.inside(|inside| inside.connections)
+    }
+
     /// Sessions that were opened, that were ended by a logout, and that are still open.
     pub fn sessions(&self) -> [usize; 3] {
         self.inside(|inside| [inside.opened, inside.logouts, inside.sessions.len()])
@@ -196,8 +202,12 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        if state.inside.lock().unwrap().closes_at_once() {
-            continue;
+        {
+            let mut inside = state.inside.lock().unwrap();
+            inside.connections += 1;
+            if inside.closes_at_once() {
+                continue;
+            }
         }
         let (tls, state) = (tls.clone(), Arc::clone(&state));
         connections.spawn(async move {
