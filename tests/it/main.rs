@@ -69,6 +69,8 @@ mod senders;
 mod shipped;
 #[cfg(feature = "system-tests")]
 mod signing_in;
+mod sinks_kv2;
+mod sinks_webhook;
 mod soak;
 mod stimuli;
 #[cfg(feature = "system-tests")]
