@@ -61,6 +61,8 @@ mod numbering;
 #[cfg(feature = "system-tests")]
 mod oauth;
 mod properties;
+#[cfg(feature = "system-tests")]
+mod recipes;
 mod resyncing;
 mod searching;
 #[cfg(feature = "system-tests")]

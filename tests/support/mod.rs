@@ -27,6 +27,7 @@ pub mod folder;
 pub mod ground;
 pub mod https;
 pub mod imap_server;
+pub mod kubernetes;
 pub mod kv2;
 pub mod mail;
 pub mod proxy;
