@@ -62,6 +62,8 @@ mod numbering;
 #[cfg(feature = "system-tests")]
 mod oauth;
 mod properties;
+#[cfg(feature = "system-tests")]
+mod recipes;
 mod resyncing;
 mod salesforce;
 mod searching;
@@ -71,6 +73,8 @@ mod senders;
 mod shipped;
 #[cfg(feature = "system-tests")]
 mod signing_in;
+mod sinks_kv2;
+mod sinks_webhook;
 mod soak;
 mod stimuli;
 #[cfg(feature = "system-tests")]

@@ -1,0 +1,128 @@
+//! Sinks as a configuration names them, without the daemon.
+
+use std::io::Write;
+use std::path::Path;
+
+use tokenwatch::config::{self, Config, FileFormat, SecretSource, WebhookFormat};
+use tokenwatch::http::Http;
+use tokenwatch::mailbox::Roots;
+use tokenwatch::secret::Secret;
+use tokenwatch::sink::{
+    Body, CommandOptions, Credential, Delivered, FileOptions, Format, Options, Secrets, Sink,
+    SinkError, WebhookOptions,
+};
+
+/// One receiver of a configuration, and the secrets that it needs.
+pub struct Receiver {
+    pub sink: Sink,
+    pub secrets: Secrets,
+}
+
+impl Receiver {
+    /// The first `[[sink]]` of a configuration that lies in this folder. What is in the vault is
+    /// what stands in `vault`; files are read.
+    pub async fn new(
+        folder: &Path,
+        configuration: &str,
+        vault: &[(&str, &str)],
+    ) -> Result<Self, SinkError> {
+        let path = folder.join("tokenwatch.toml");
+        let text = format!("state-dir = '/nowhere'\n{configuration}");
+        let mut file = std::fs::File::create(&path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let config = Config::load(Some(&path)).unwrap();
+        let written = config.sinks.first().unwrap();
+        let read = |name: &str, source: &SecretSource| match source {
+            SecretSource::Vault => {
+                let kept = vault.iter().find(|(known, _)| *known == name);
+                kept.map(|(_, secret)| Secret::new((*secret).to_owned()))
+            }
+            SecretSource::File(path) => {
+                let text = std::fs::read_to_string(path).unwrap();
+                Some(Secret::new(text.trim_end_matches('\n').to_owned()))
+            }
+            other => panic!("{other:?}"),
+        };
+        let mut secrets = Secrets::default();
+        for (name, source) in written.secrets() {
+            let Some(secret) = read(&name, source) else {
+                continue;
+            };
+            match name.split('/').nth(2) {
+                Some(header) => secrets.headers.push((header.to_owned(), secret)),
+                None => secrets.key = Some(secret),
+            }
+        }
+        let options = options(&written.to).await;
+        Sink::new(&options).map(|sink| Self { sink, secrets })
+    }
+
+    pub async fn deliver(&self, credential: &Credential) -> Result<Delivered, SinkError> {
+        self.sink.deliver(credential, &self.secrets).await
+    }
+}
+
+/// What the daemon makes of a receiver.
+async fn options(to: &config::Receiver) -> Options {
+    match to.clone() {
+        config::Receiver::File {
+            path,
+            format,
+            mode,
+            owner,
+        } => Options::File(FileOptions {
+            path,
+            format: match format {
+                FileFormat::Env => Format::Env,
+                FileFormat::DockerEnv => Format::DockerEnv,
+                FileFormat::Json => Format::Json,
+                FileFormat::Raw => Format::Raw,
+                FileFormat::Template(path) => Format::Template(path),
+            },
+            mode,
+            owner,
+        }),
+        config::Receiver::Command { argv, timeout } => Options::Command(CommandOptions {
+            argv,
+            timeout,
+            hidden: config::not_for_children(),
+        }),
+        config::Receiver::Systemd { unit, timeout } => Options::Systemd {
+            unit,
+            timeout,
+            hidden: config::not_for_children(),
+        },
+        config::Receiver::Webhook(webhook) => {
+            let roots = Roots::of_the_system();
+            let tls = roots.client_config(webhook.ca_file.as_deref());
+            let tls = rustls::ClientConfig::clone(&*tls.await.unwrap());
+            Options::Webhook(WebhookOptions {
+                url: webhook.url,
+                body: match webhook.format {
+                    WebhookFormat::Json => Body::Json,
+                    WebhookFormat::Template(path) => Body::Template(path),
+                    WebhookFormat::Kv2 => Body::Kv2,
+                },
+                put: webhook.put,
+                include_secret: webhook.include_secret,
+                signed: webhook.secret.is_some(),
+                headers: webhook.headers.into_iter().map(|(name, _)| name).collect(),
+                content_type: webhook.content_type,
+                timeout: webhook.timeout,
+                http: Http::new(tls, None).unwrap(),
+            })
+        }
+    }
+}
+
+/// A credential of Mariana's with this secret.
+pub fn credential(secret: &str) -> Credential {
+    Credential {
+        username: "mariana@idalko.com".into(),
+        secret: Secret::new(secret.into()),
+        version: 3,
+        fingerprint: "0f1e2d3c".into(),
+        id: "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W".into(),
+        received: Some("2026-11-24T15:00:00Z".parse().unwrap()),
+    }
+}
