@@ -87,7 +87,7 @@ fn parse(name: &str) -> Result<SecretName, CliError> {
 }
 
 /// The vault's file and the key that is made with it.
-fn vault_files(config: &Config) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn vault_files(config: &Config) -> Option<(PathBuf, PathBuf)> {
     match &config.vault.backend {
         Backend::File {
             path,

@@ -22,7 +22,10 @@ use jiff::{Span, Timestamp, civil};
 
 pub use error::ConfigError;
 pub use mailbox::{After, Auth, Grant, Mailbox, Oauth2, Provider, Proxy, Tls};
-pub use paths::{credentials_directory, sockets, sockets_to_serve, stderr_is_the_journal};
+pub use paths::{
+    credentials_directory, place_of_a_new_one, sockets, sockets_to_serve, state_dir_of_the_system,
+    stderr_is_the_journal,
+};
 
 /// The configuration as it is meant.
 #[derive(Clone, Debug)]

@@ -585,24 +585,10 @@ async fn on_a_terminal_a_person_is_asked() {
     let id = only(&machine);
     for (answer, code, credential) in [("n\n", 1, None), ("\n", 1, None), ("y\n", 0, composite(1))]
     {
-        let inner = machine.command(&["held", "accept", &id]);
-        let words = inner.get_args().map(|word| word.to_str().unwrap());
-        let line: Vec<_> = std::iter::once(env!("CARGO_BIN_EXE_tokenwatch"))
-            .chain(words)
-            .collect();
-        let mut terminal = std::process::Command::new("script")
-            .args(["-qec", &line.join(" "), "/dev/null"])
-            .env("HOME", machine.folder.path())
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = terminal.stdin.take().unwrap();
-        stdin.write_all(answer.as_bytes()).unwrap();
-        let output = terminal.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
+        let ended = machine.on_a_terminal(&["held", "accept", &id], answer);
+        let said = ended.stdout;
         assert!(said.contains("accept it? [y/N]"), "{said}");
-        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert_eq!(ended.code, code, "{said}");
         assert_eq!(said.contains("nothing was changed"), code == 1, "{said}");
         assert_eq!(machine.credential(USER), credential);
     }
