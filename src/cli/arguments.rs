@@ -176,7 +176,7 @@ pub(super) struct Held {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HeldVerb {
-    /// List them, the newest first [default]
+    /// List them, the newest first; this is what `held` alone does
     List {
         /// One JSON object a line
         #[arg(long)]
