@@ -39,7 +39,8 @@
 //!    journal and what it brought is in the vault.
 //! 2. **Never backwards.** An older notice never replaces a newer one.
 //! 3. **No guessing.** Where two things could be meant, nothing is picked.
-//! 4. **Nobody else writes our credentials.** Only a trusted sender changes anything.
+//! 4. **Nobody else writes our credentials.** Only a trusted sender changes anything,
+//!    or a person who accepts a mail and has seen what that will do.
 //! 5. **No secret leaves.** Not in a log, a status, an error, a journal row.
 //! 6. **No lock-out.** This version never logs in to Salesforce.
 //! 7. **One writer.** All change goes through one worker.

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::telemetry::Format;
 
@@ -77,6 +78,18 @@ pub(super) enum Command {
     /// Move the vault to another store, or give it another key
     #[command(subcommand)]
     Vault(Vault),
+    /// Write a first configuration, and make the vault and its key
+    Init(Init),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man pages, one behind the other
+    Man {
+        /// Write each into a file of its own in this folder, which is there
+        folder: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -173,7 +186,7 @@ pub(super) struct Held {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HeldVerb {
-    /// List them, the newest first [default]
+    /// List them, the newest first; this is what `held` alone does
     List {
         /// One JSON object a line
         #[arg(long)]
@@ -217,6 +230,36 @@ pub(super) enum Store {
     Native,
     /// The kernel's keyring
     Keyutils,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Init {
+    /// The IMAP server of the mailbox that token mails come to
+    #[arg(long, value_name = "HOST")]
+    pub(super) mailbox_host: Option<String>,
+    /// The user who logs in there
+    #[arg(long, value_name = "USER")]
+    pub(super) mailbox_user: Option<String>,
+    /// What you call the mailbox
+    #[arg(long, value_name = "NAME", default_value = "ops")]
+    pub(super) mailbox_name: String,
+    /// The Salesforce username whose credential is kept; may be given several times
+    #[arg(long, value_name = "USERNAME")]
+    pub(super) account: Vec<String>,
+    /// Where vault and journal are [default: as root /var/lib/tokenwatch, else as the
+    /// environment says at each start]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<String>,
+    /// The file that is written [default: --config, else as root
+    /// /etc/tokenwatch/tokenwatch.toml, else $XDG_CONFIG_HOME/tokenwatch/tokenwatch.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Replace a configuration that is there
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Ask nothing
+    #[arg(long)]
+    pub(super) non_interactive: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -64,6 +64,17 @@ pub(super) enum CliError {
     SameStore(&'static str),
     #[error("the store {0} has no key of ours")]
     NoKey(&'static str),
+    #[error("{0} is there already")]
+    Exists(PathBuf),
+    #[error("{0} is not given, and there is nobody to ask")]
+    NotGiven(&'static str),
+    #[error("no place for the configuration is known")]
+    NoPlace,
+    #[error("cannot write {path}")]
+    Unwritable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("no token mail among the {0} mails that were read")]
     NoNotice(usize),
 }
@@ -126,6 +137,20 @@ impl CliError {
             Self::NoKey(_) => (
                 USAGE,
                 "the encrypted file alone has one (`backend = \"file\"`)",
+            ),
+            Self::Exists(_) => (FAILED, "--force replaces it; --output names another file"),
+            Self::NotGiven(_) => (
+                USAGE,
+                "give --mailbox-host, --mailbox-user and --account, or run it on a terminal",
+            ),
+            Self::NoPlace => (USAGE, "name the file with --output"),
+            Self::Unwritable { source, .. } => (
+                if source.kind() == std::io::ErrorKind::PermissionDenied {
+                    PERMISSION
+                } else {
+                    FAILED
+                },
+                "see that the folder is there and that this user may write to it",
             ),
             Self::NoNotice(_) => (
                 BAD_INPUT,

@@ -9,7 +9,9 @@ mod client;
 mod credential;
 mod error;
 mod extract;
+mod generated;
 mod held;
+mod init;
 mod login;
 mod reach;
 mod resync;
@@ -81,6 +83,9 @@ fn perform(arguments: Arguments) -> Ended {
         }
         Command::Secret(verb) => wait_for(secret::secret(Config::load(file)?, verb)),
         Command::Held(wanted) => wait_for(held::held(Config::load(file)?, wanted)),
+        Command::Init(wanted) => wait_for(init::init(file, wanted)),
+        Command::Completions { shell } => generated::completions(shell),
+        Command::Man { folder } => generated::man(folder.as_deref()),
         Command::Credential(verb) => wait_for(credential::credential(Config::load(file)?, verb)),
         Command::Vault(verb) => wait_for(vault::vault(Config::load(file)?, verb)),
     }

@@ -87,7 +87,7 @@ fn parse(name: &str) -> Result<SecretName, CliError> {
 }
 
 /// The vault's file and the key that is made with it.
-fn vault_files(config: &Config) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn vault_files(config: &Config) -> Option<(PathBuf, PathBuf)> {
     let vault = &config.vault;
     match (vault.backend, &vault.key) {
         (Backend::File, VaultKey::File(key) | VaultKey::Passphrase(key)) => {

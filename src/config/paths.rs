@@ -37,6 +37,25 @@ pub(super) fn find(given: Option<&Path>) -> Result<PathBuf, ConfigError> {
     }
 }
 
+/// Where a first configuration belongs: root's is the system's.
+pub fn place_of_a_new_one() -> Option<PathBuf> {
+    variable("TOKENWATCH_CONFIG").or_else(|| {
+        let base = if rustix::process::geteuid().is_root() {
+            Some(PathBuf::from("/etc"))
+        } else {
+            home("XDG_CONFIG_HOME", ".config")
+        };
+        base.map(|base| base.join(FILE))
+    })
+}
+
+/// The state folder that a configuration of the system's has to name; a user's
+/// need not, for it is the same for all that the user runs.
+pub fn state_dir_of_the_system() -> Option<&'static str> {
+    let is_root = rustix::process::geteuid().is_root();
+    is_root.then_some("/var/lib/tokenwatch")
+}
+
 /// The state folder where the configuration names none.
 pub(super) fn state_dir() -> PathBuf {
     // systemd gives several as a list with colons; ours is the first.

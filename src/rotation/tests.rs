@@ -1,4 +1,5 @@
 //! The rotation against a Salesforce that can be asked what is true.
+#![expect(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 
 use std::collections::HashMap;
 
@@ -292,7 +293,7 @@ impl World {
     }
 
     /// Carries a step out, as far as a crash lets it.
-    fn carry_out(&mut self, step: Step, lie: Option<Answer>, crash: Crash) {
+    fn carry_out(&mut self, step: &Step, lie: Option<Answer>, crash: Crash) {
         if crash == Crash::BeforeStore {
             return;
         }
@@ -327,12 +328,12 @@ impl World {
                 answer,
             };
             let step = self.step(event);
-            self.carry_out(step, None, Crash::None);
+            self.carry_out(&step, None, Crash::None);
         }
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
+    fn happen(&mut self, happening: &Happening) {
+        match *happening {
             Happening::Reset => self.tokens.push(self.now),
             Happening::NewPassword => {
                 self.tokens.push(self.now);
@@ -341,7 +342,7 @@ impl World {
             Happening::Seen(back) => {
                 let n = self.tokens.len().saturating_sub(back + 1);
                 let step = self.step(notice(n, at(self.tokens[n])));
-                self.carry_out(step, None, Crash::None);
+                self.carry_out(&step, None, Crash::None);
             }
             Happening::Known(back) => {
                 self.password = back.map(|back| {
@@ -349,16 +350,16 @@ impl World {
                     format!("password{n}")
                 });
                 let step = self.step(Event::Reconcile);
-                self.carry_out(step, None, Crash::None);
+                self.carry_out(&step, None, Crash::None);
             }
             Happening::Passed(seconds) => self.now += seconds,
             Happening::Login(lie, crash) => {
                 let step = self.step(Event::Due);
-                self.carry_out(step, lie, crash);
+                self.carry_out(&step, lie, crash);
             }
             Happening::RollBack => {
                 let step = self.step(Event::RollBack);
-                self.carry_out(step, None, Crash::None);
+                self.carry_out(&step, None, Crash::None);
             }
         }
         // Two tokens are never made in the same second.
@@ -423,7 +424,7 @@ proptest! {
             let entry = world.entry.clone();
             let order = |account: &Account| account.labelled(Label::Current).map(|v| v.source.order());
             let is_person = matches!(happening, Happening::RollBack);
-            world.happen(happening);
+            world.happen(&happening);
             world.labels_are_in_order()?;
             world.nobody_was_locked_out()?;
             prop_assert!(world.account.generation >= before.generation);
@@ -449,16 +450,16 @@ proptest! {
         // Everything is put right: another reset, which overrules a person who
         // rolled back; all mails seen, the right password known, Salesforce
         // truthful.
-        world.happen(Happening::Reset);
+        world.happen(&Happening::Reset);
         let unseen = world.tokens.len().min(4);
         for back in (0..unseen).rev() {
-            world.happen(Happening::Seen(back));
+            world.happen(&Happening::Seen(back));
         }
-        world.happen(Happening::Known(Some(0)));
-        world.happen(Happening::Passed(90_000));
+        world.happen(&Happening::Known(Some(0)));
+        world.happen(&Happening::Passed(90_000));
         for _ in 0..3 {
-            world.happen(Happening::Login(None, Crash::None));
-            world.happen(Happening::Passed(1_000));
+            world.happen(&Happening::Login(None, Crash::None));
+            world.happen(&Happening::Passed(1_000));
         }
         world.nobody_was_locked_out()?;
         let valid = world.valid();

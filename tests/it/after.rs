@@ -158,3 +158,24 @@ async fn a_crash_in_between_is_made_up_for_once() {
     server.wait_heard(3, "IDLE", 1).await;
     assert_eq!(server.count(3, "UID STORE"), 0, "once is enough");
 }
+
+/// A mail that a person accepts is done with as any other whose token was
+/// taken, and accepting it changes nothing itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_done_to_a_mail_that_a_person_accepted() {
+    let folder = Folder::empty().with(1, &token_mail().forged());
+    let server = server(folder, "").await;
+    let machine = machine(&server, "after = \"mark-seen\"");
+    machine.ok(&["run", "--once"]);
+    let mut expected = vec!["SELECT \"INBOX\"".to_owned()];
+    assert_eq!(changes(&server), expected);
+    machine.ok(&["held", "accept", "1", "--yes"]);
+    assert_eq!(machine.credential(USER), composite());
+    // Once to show it, and once to do it.
+    expected.extend(["EXAMINE \"INBOX\""; 2].map(str::to_owned));
+    assert_eq!(changes(&server), expected);
+    machine.ok(&["run", "--once"]);
+    expected.push("SELECT \"INBOX\"".to_owned());
+    expected.push("UID STORE 1 +FLAGS.SILENT (\\Seen)".to_owned());
+    assert_eq!(changes(&server), expected);
+}

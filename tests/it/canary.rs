@@ -31,6 +31,16 @@ impl Written {
     }
 }
 
+/// The newest held mail for a username.
+fn held_for(machine: &Machine, username: &str) -> String {
+    let printed = machine.ok(&["held", "--json"]);
+    let mails = printed.lines().filter_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        (line["username"] == username).then(|| line["id"].as_i64().unwrap())
+    });
+    mails.max().unwrap().to_string()
+}
+
 #[expect(
     clippy::too_many_lines,
     reason = "the paths that are gone, one after the other"
@@ -60,7 +70,7 @@ async fn no_secret_is_in_any_output_log_or_file_but_the_vault() {
         );
     machine.configure(&text);
     let mut written = Written(Vec::new());
-    let mails: Vec<_> = (1..6)
+    let mails: Vec<_> = (1..8)
         .map(|seed| TokenMail::new(USER, &token(seed), Timestamp::now()))
         .collect();
     let eml = machine.folder.path().join("one.eml");
@@ -86,6 +96,15 @@ async fn no_secret_is_in_any_output_log_or_file_but_the_vault() {
     written.run(&machine, &["run", "--once"], "");
     written.run(&machine, &["check"], "");
     written.run(&machine, &["credential", "list"], "");
+    // Accepted before there is a Salesforce password.
+    server.deliver(&mails[2].clone().forged().bytes());
+    written.run(&machine, &["run", "--once"], "");
+    let id = held_for(&machine, USER);
+    written.run(&machine, &["held"], "");
+    written.run(&machine, &["held", "accept", &id], "");
+    written.run(&machine, &["held", "accept", &id, "--yes"], "");
+    let history = machine.ok(&["credential", "history", USER]);
+    assert!(history.contains("accepted by a person"), "{history}");
 
     // With the daemon: pending, current, held, refused, lost.
     let daemon = machine.daemon_at("trace");
@@ -101,12 +120,12 @@ async fn no_secret_is_in_any_output_log_or_file_but_the_vault() {
         &["secret", "set", &format!("account/{USER}")],
         ACCOUNT_PASSWORD,
     );
-    server.deliver(&mails[2].bytes());
-    plain.deliver(&mails[3].clone().forged().bytes());
-    let mut unknown = mails[4].clone();
+    server.deliver(&mails[3].bytes());
+    plain.deliver(&mails[4].clone().forged().bytes());
+    let mut unknown = mails[5].clone();
     unknown.username = "other@example.com".into();
     server.deliver(&unknown.bytes());
-    daemon.wait_for("credential.updated", |line| line["version"] == 2);
+    daemon.wait_for("credential.updated", |line| line["version"] == 3);
     daemon.wait_for_nth("notice.held", 2, |_| true);
     for arguments in [
         &["resync", "--since", "all"][..],
@@ -125,6 +144,22 @@ async fn no_secret_is_in_any_output_log_or_file_but_the_vault() {
     ] {
         written.run(&machine, arguments, "");
     }
+    let unknown = held_for(&machine, "other@example.com");
+    server.deliver(&mails[6].clone().forged().bytes());
+    daemon.wait_for_nth("notice.held", 3, |_| true);
+    let id = held_for(&machine, USER);
+    for arguments in [
+        &["held"][..],
+        &["held", "--json"],
+        &["held", "accept", &id],
+        &["held", "accept", &id, "--yes"],
+        &["held", "accept", &unknown, "--yes"],
+        &["held", "drop", &unknown],
+    ] {
+        written.run(&machine, arguments, "");
+    }
+    daemon.wait_for("notice.accepted", |_| true);
+    daemon.wait_for("notice.dropped", |_| true);
     written.run(
         &machine,
         &["secret", "set", "mailbox/plain"],
@@ -136,7 +171,7 @@ async fn no_secret_is_in_any_output_log_or_file_but_the_vault() {
         line["error"].as_str().unwrap().contains("refused")
     });
     let composite = machine.credential(USER).unwrap();
-    assert_eq!(composite, format!("{ACCOUNT_PASSWORD}{}", token(3)));
+    assert_eq!(composite, format!("{ACCOUNT_PASSWORD}{}", token(7)));
     let (ended, printed, log) = daemon.stop();
     assert!(ended.success());
     written.0.push(("run".to_owned(), printed + &log));
@@ -172,7 +207,7 @@ async fn no_secret_is_in_any_output_log_or_file_but_the_vault() {
         "canary-wrong-77aa".to_owned(),
         composite,
     ];
-    canaries.extend((1..6).map(token));
+    canaries.extend((1..8).map(token));
     for canary in canaries.clone() {
         canaries.push(STANDARD.encode(&canary));
     }

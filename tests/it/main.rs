@@ -38,6 +38,7 @@ mod oidc_server;
 mod soaking;
 
 mod after;
+mod beginning;
 mod canary;
 mod commands;
 mod connecting;

@@ -249,6 +249,9 @@ fn a_stranger_on_the_socket_gets_no_secret() {
         &["credential", "history", "a@b.co"],
         &["secret", "list"],
         &["secret", "remove", "mailbox/ops"],
+        &["held"],
+        &["held", "accept", "1", "--yes"],
+        &["held", "drop", "1"],
         &["check"],
     ] {
         let (code, said) = ask(arguments);

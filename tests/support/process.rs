@@ -96,6 +96,30 @@ impl Machine {
         Ended::of(child.wait_with_output().unwrap())
     }
 
+    /// Runs a command on a terminal of its own (`script(1)`), where all of this
+    /// is typed. What it prints comes together.
+    pub(crate) fn on_a_terminal(&self, arguments: &[&str], typed: &str) -> Ended {
+        let inner = self.command(arguments);
+        let words = std::iter::once(inner.get_program()).chain(inner.get_args());
+        let line: Vec<_> = words
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
+        let mut child = Command::new("script")
+            .args(["-qec", &line.join(" "), "/dev/null"])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The terminal is hung up when this is dropped.
+        let mut keyboard = child.stdin.take().unwrap();
+        keyboard.write_all(typed.as_bytes()).unwrap();
+        Ended::of(child.wait_with_output().unwrap())
+    }
+
     /// Runs a command that may have no more than `kib` of data in memory.
     pub(crate) fn run_within(&self, kib: usize, arguments: &[&str]) -> Ended {
         let inner = self.command(arguments);

@@ -138,7 +138,6 @@ impl Worker {
         log(&record, &outcome, false);
         self.tell_board()?;
         Ok(Acceptance {
-            outcome: outcome.kind.word().to_owned(),
             done: true,
             ..shown
         })
@@ -171,7 +170,8 @@ impl Worker {
         let fingerprint = self.fingerprint(&notice.token, false)?;
         let versions = self.history(&account.username)?;
         let outcome = if versions.iter().any(|v| v.fingerprint == fingerprint) {
-            // Also where a crash has kept this very mail's outcome from the journal.
+            // Also where a crash has kept this very mail's outcome from the
+            // journal, where it will be the `updated` that it was.
             Kind::Duplicate
         } else {
             let foreseen = self.take(&account, event.clone(), false, true, now)?;

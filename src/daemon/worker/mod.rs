@@ -34,6 +34,7 @@ use crate::journal::{self, Cursor, Journal, Kind, Place, Record};
 use crate::judge::{Finding, Judgement};
 use crate::notice::{NotANotice, Notice};
 use crate::rotation::{Event, Source};
+use crate::secret::Secret;
 use crate::sender::Verdict;
 use crate::vault::Vault;
 
@@ -144,6 +145,13 @@ impl Worker {
             under_way: BTreeSet::new(),
             bell: Arc::default(),
         })
+    }
+
+    /// Makes the vault and its key, where they are not there yet: the first write
+    /// does, and the key of the fingerprints is wanted in any case.
+    pub fn make_vault(&mut self) -> Result<(), StateError> {
+        self.fingerprint(&Secret::new(String::new()), false)?;
+        Ok(())
     }
 
     /// Finishes what a crash or a change of passwords has left undone. What is
