@@ -56,6 +56,8 @@ pub(super) enum CliError {
     },
     #[error("mail {0} was not accepted: there is no terminal to ask on")]
     NobodyToAsk(i64),
+    #[error("--json is for the list of held mails")]
+    JsonIsForLists,
     #[error("{0} is there already")]
     Exists(PathBuf),
     #[error("{0} is not given, and there is nobody to ask")]
@@ -117,6 +119,7 @@ impl CliError {
                 let hint = format!("`tokenwatch held accept {id} --yes` does what is shown above");
                 return (USAGE, Some(hint));
             }
+            Self::JsonIsForLists => (USAGE, "leave it out, or run `tokenwatch held --json`"),
             Self::Exists(_) => (FAILED, "--force replaces it; --output names another file"),
             Self::NotGiven(_) => (
                 USAGE,
