@@ -156,3 +156,51 @@ fn a_vault_in_memory_is_warned_of() {
         checked.stdout
     );
 }
+
+/// The disk is full in the middle of it: a limit on the size of files stands
+/// for the disk, for it lets the key through and not the vault.
+#[test]
+#[cfg(feature = "system-tests")]
+fn a_full_disk_ends_a_change_of_the_key_and_nothing_is_lost() {
+    use std::process::Command;
+
+    let machine = Machine::new(&basic(""));
+    // Larger than the journal, which the limit lets through as well.
+    for name in ["mailbox/a", "mailbox/b", "mailbox/c"] {
+        machine.set_secret(name, &"x".repeat(60_000));
+    }
+    let limited = |arguments: &[&str]| {
+        let inner = machine.command(arguments);
+        let output = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .args(["prlimit", "--fsize=120000:"])
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", machine.folder.path())
+            .output()
+            .unwrap();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (vault, key) = (
+        machine.state_dir().join("vault.age"),
+        machine.state_dir().join("vault.key"),
+    );
+    let before = [std::fs::read(&vault).unwrap(), std::fs::read(&key).unwrap()];
+    let (code, said) = limited(&["vault", "rekey"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("cannot write") && said.contains("hint: "),
+        "{said}"
+    );
+    assert!(machine.state_dir().join("vault.key.next").exists());
+    let after = [std::fs::read(&vault).unwrap(), std::fs::read(&key).unwrap()];
+    assert!(before == after);
+    machine.ok(&["vault", "rekey"]);
+    assert!(!machine.state_dir().join("vault.key.next").exists());
+    assert_eq!(machine.ok(&["secret", "list"]).lines().count(), 3);
+}

@@ -55,7 +55,11 @@ async fn a_desktops_keyring_holds_what_it_is_given() {
     let checked = machine.run(&["check", "--offline"]);
     assert_eq!(checked.code, 0, "{}", checked.stdout);
 
-    let daemon = machine.daemon();
+    // At trace, where the bus's own library speaks too.
+    let again = ["--log", "trace", "secret", "set", "mailbox/ops"];
+    let mut said = machine.run_with_input(&again, "mailbox-pass").stderr;
+    said += &machine.run(&["--log", "trace", "secret", "list"]).stderr;
+    let daemon = machine.daemon_at("trace");
     server.wait_idling(1).await;
     deliver(&server, 1);
     daemon.wait_for("credential.updated", |_| true);
@@ -73,6 +77,11 @@ async fn a_desktops_keyring_holds_what_it_is_given() {
     machine.wait_status(|status| status["state"] == "healthy");
     let (status, _, log) = daemon.stop();
     assert!(status.success(), "{log}");
+    said += &log;
+    assert!(said.contains("zbus"), "trace was on: {said}");
+    for secret in ["mailbox-pass", &token(1), &token(2)] {
+        assert!(!said.contains(secret), "{secret} in {said}");
+    }
 
     // A person who looks up the entry finds one, and removing removes.
     machine.ok(&["secret", "remove", "mailbox/ops"]);
@@ -99,7 +108,7 @@ async fn while_the_keyring_is_locked_nothing_is_lost() {
     let status = machine.wait_status(|status| status["state"] == "degraded");
     let problems = status["problems"].to_string();
     assert!(problems.contains("storage-failed"), "{status}");
-    set(&machine, "mailbox/ops", "x").failed(77, "denies access", "unlock the keyring");
+    set(&machine, "mailbox/ops", "x").failed(1, "denies access", "unlock the keyring");
     desktop.unlock();
     daemon.wait_for("credential.updated", |_| true);
     machine.wait_status(|status| status["state"] == "healthy");
