@@ -65,6 +65,8 @@ impl Stranger {
                 format!("--regid={id}"),
                 "--clear-groups".to_owned(),
             ])
+            // From which no way leads to the user's keyring.
+            .args(["keyctl", "session", "-"])
             .arg(self.machine.folder.path().join("tokenwatch"))
             .arg("--config")
             .arg(self.machine.config_file())
