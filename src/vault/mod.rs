@@ -143,12 +143,38 @@ impl Vault {
     }
 
     /// Writes secrets in this order, each by its service and user; when this
-    /// returns, they are durable.
+    /// returns, they are as durable as the store is. A file has all of them in
+    /// one write, or none.
     pub fn write_all(&self, secrets: Vec<(String, String, Secret)>) -> Result<(), VaultError> {
-        for (service, user, secret) in secrets {
-            self.write(&service, &user, &secret)?;
+        let Some(file) = &self.file else {
+            for (service, user, secret) in secrets {
+                self.write(&service, &user, &secret)?;
+            }
+            return Ok(());
+        };
+        if secrets.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        file.prepare()?;
+        let file = Arc::clone(file);
+        self.calls.call(move |_| Ok(file.write_all(secrets)?))
+    }
+
+    /// Reads the secrets of these services and users, a file only once.
+    pub fn read_all<const N: usize>(
+        &self,
+        wanted: [(&str, &str); N],
+    ) -> Result<[Option<Secret>; N], VaultError> {
+        let Some(file) = &self.file else {
+            let mut found = [const { None }; N];
+            for (found, (service, user)) in found.iter_mut().zip(wanted) {
+                *found = self.read(service, user)?;
+            }
+            return Ok(found);
+        };
+        let wanted = wanted.map(|(service, user)| (service.to_owned(), user.to_owned()));
+        let file = Arc::clone(file);
+        self.calls.call(move |_| Ok(file.read_all(&wanted)?))
     }
 
     /// Removes a secret; `false` where there was none.

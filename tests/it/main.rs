@@ -23,6 +23,10 @@ mod process;
 mod dovecot_server;
 
 #[cfg(feature = "system-tests")]
+#[path = "../support/desktop.rs"]
+mod desktop;
+
+#[cfg(feature = "system-tests")]
 #[path = "../support/cyrus.rs"]
 mod cyrus_server;
 
@@ -80,4 +84,11 @@ mod soak;
 mod stimuli;
 #[cfg(feature = "system-tests")]
 mod system;
+mod vault;
+#[cfg(feature = "system-tests")]
+mod vault_keyutils;
+#[cfg(feature = "system-tests")]
+mod vault_native;
+#[cfg(feature = "system-tests")]
+mod vault_passphrase;
 mod watching;
