@@ -1,5 +1,6 @@
 //! What a receiver reads: the formats of files, and buffers that are wiped.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -196,7 +197,8 @@ pub(super) fn encoded(username: &str, is_plain: fn(u8) -> bool) -> String {
         if is_plain(byte) && !(at == 0 && byte == b'.') {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // A text takes whatever is written to it.
+            write!(out, "%{byte:02X}").unwrap_or_default();
         }
     }
     out
