@@ -357,6 +357,7 @@ async fn simple_salesforce_logs_in_with_the_file() {
     let log_in = || {
         Command::new(&python)
             .args(["-I", "-c", &script])
+            .env("NO_PROXY", "localhost")
             .env("REQUESTS_CA_BUNDLE", place.path("ca.pem"))
             .output()
             .expect("simple-salesforce, which `tests/run` installs")
