@@ -153,7 +153,7 @@ fn nasty_passwords_are_read_back_by_sh_systemd_and_compose() {
     for (file, secret) in files.iter().zip(NASTY) {
         assert_eq!(by_systemd(file), *secret, "{file}");
         // No spelling of it means the same to sh and to compose.
-        let has_none = secret.contains('`') && secret.contains('\'');
+        let has_none = secret.contains('`') && (secret.contains('\'') || secret.ends_with('\\'));
         assert!(has_none || by_compose(file) == *secret, "{file}");
         let literal = render::docker_env(&credential("u@x.y", secret)).unwrap();
         let literal = String::from_utf8(literal.into_bytes().to_vec()).unwrap();
