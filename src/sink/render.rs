@@ -104,7 +104,8 @@ pub(super) fn raw(credential: &Credential) -> Wiped {
 /// compose takes a backslash before the last quote for an escape; such a value stands in double
 /// quotes, escaped as POSIX has it (Shell Command Language, section 2.2.3). systemd knows no
 /// value of several quoted pieces, as a shell does. One thing has no spelling that all three
-/// read: a grave accent together with a single quote or a last backslash. Of such a value compose keeps the backslash.
+/// read: a grave accent together with a single quote or a last backslash. Of such a value compose
+/// keeps the backslash.
 ///
 /// # Errors
 ///
