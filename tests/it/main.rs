@@ -38,6 +38,19 @@ mod netns;
 #[path = "../support/oidc.rs"]
 mod oidc_server;
 
+#[path = "../support/https.rs"]
+mod https;
+
+#[cfg(feature = "system-tests")]
+#[path = "../support/kubernetes.rs"]
+mod kubernetes;
+
+#[path = "../support/kv2.rs"]
+mod kv2;
+
+#[path = "../support/receivers.rs"]
+mod receivers;
+
 #[path = "../support/soak/mod.rs"]
 mod soaking;
 
