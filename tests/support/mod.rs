@@ -28,7 +28,6 @@ pub mod ground;
 pub mod imap_server;
 pub mod mail;
 pub mod proxy;
-pub mod receivers;
 pub mod salesforce;
 pub mod scripted;
 pub mod signer;
