@@ -238,10 +238,11 @@ impl Account {
             return Standing::Current { answer: None };
         }
         let trial = self.trial(&newest.fingerprint, password);
-        let answer = trial
-            .filter(|trial| !trial.is_under_way(now))
-            .map(Trial::outcome);
+        let is_under_way = trial.is_some_and(|trial| trial.is_under_way(now));
+        let answer = trial.filter(|_| !is_under_way).map(Trial::outcome);
+        // One that is being asked, or is to be asked now, waits for nothing.
         let next = self.due(Some(password), rules, now);
+        let next = next.filter(|at| *at > now && !is_under_way);
         match trial {
             Some(trial) if trial.barred && answer != Some(Answer::Works) => Standing::Refused {
                 answer: answer.filter(|a| a.bars()).unwrap_or(Answer::Refused),
