@@ -192,7 +192,8 @@ impl Worker {
             }
         }
         if !jobs.is_empty() {
-            self.tell_board()?;
+            // The answers tell it again, and what was begun has to be done.
+            self.tell_board().unwrap_or_default();
         }
         Ok(jobs)
     }
