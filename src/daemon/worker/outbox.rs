@@ -223,18 +223,16 @@ impl Worker {
         Ok((sinks, self.due.len()))
     }
 
-    /// A sink has lost what it was told.
+    /// A sink has lost what it was told. It is told of what the entry holds, whether
+    /// or not that is what the newest token and password make.
     pub(in crate::daemon) fn deliver_again(
         &mut self,
         sink: &str,
         username: &str,
     ) -> Result<(), StateError> {
-        self.journal.forget_parcel((sink, username))?;
-        let config = std::sync::Arc::clone(&self.config);
-        match config.account(username) {
-            Some(account) => self.reconcile(account),
-            None => Ok(()),
-        }
+        self.journal.lost((sink, username), Timestamp::now())?;
+        self.bell.notify_one();
+        self.tell_board()
     }
 
     /// Notes when something is to be done for an account.
