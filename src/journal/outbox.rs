@@ -107,6 +107,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Whatever waits for its next try is tried now.
+    pub fn try_now(&self, now: Timestamp) -> Result<(), JournalError> {
+        let sql = "UPDATE outbox SET next_try = ?1 WHERE delivered IS NULL AND next_try > ?1";
+        let row = params![now.as_millisecond()];
+        self.db.prepare_cached(sql)?.execute(row)?;
+        Ok(())
+    }
+
     /// What was to be told, or was told, is so no more.
     pub fn forget_parcel(&self, (sink, username): (&str, &str)) -> Result<(), JournalError> {
         let sql = "DELETE FROM outbox WHERE sink = ?1 AND username = ?2";

@@ -123,6 +123,11 @@ impl Worker {
         }
     }
 
+    /// What failed is tried now: who starts us has most likely mended it.
+    pub(in crate::daemon) fn try_now(&mut self) -> Result<(), StateError> {
+        Ok(self.journal.try_now(Timestamp::now())?)
+    }
+
     /// What the sinks were told once, to see whether they still have it.
     pub(in crate::daemon) fn delivered_jobs(&mut self) -> Result<Vec<DeliveryJob>, StateError> {
         let mut jobs = Vec::new();
