@@ -254,6 +254,13 @@ impl Account {
         }
     }
 
+    /// Whether a login with the version and the password in use has worked.
+    pub fn is_proven(&self, version: &Version) -> bool {
+        let password = self.password.as_deref();
+        let trial = password.and_then(|password| self.trial(&version.fingerprint, password));
+        trial.is_some_and(|trial| trial.answer == Some(Answer::Works))
+    }
+
     fn is_in_use(&self, version: &Version, password: &str) -> bool {
         version.label == Label::Current && self.password.as_deref() == Some(password)
     }
