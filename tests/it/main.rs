@@ -40,6 +40,7 @@ mod soaking;
 mod after;
 mod beginning;
 mod canary;
+mod checking;
 mod commands;
 mod connecting;
 mod corpus;
@@ -62,6 +63,7 @@ mod notified;
 mod numbering;
 #[cfg(feature = "system-tests")]
 mod oauth;
+mod outbox;
 mod properties;
 #[cfg(feature = "system-tests")]
 mod recipes;
