@@ -98,6 +98,23 @@ impl Journal {
         Ok(())
     }
 
+    /// A parcel that was delivered is there no more: it is delivered again.
+    pub fn lost(&self, (sink, username): (&str, &str), now: Timestamp) -> Result<(), JournalError> {
+        let sql = "UPDATE outbox SET delivered = NULL, tries = 0, since = ?3, next_try = ?3
+            WHERE sink = ?1 AND username = ?2";
+        let row = params![sink, username, now.as_millisecond()];
+        self.db.prepare_cached(sql)?.execute(row)?;
+        Ok(())
+    }
+
+    /// Whatever waits for its next try is tried now.
+    pub fn try_now(&self, now: Timestamp) -> Result<(), JournalError> {
+        let sql = "UPDATE outbox SET next_try = ?1 WHERE delivered IS NULL AND next_try > ?1";
+        let row = params![now.as_millisecond()];
+        self.db.prepare_cached(sql)?.execute(row)?;
+        Ok(())
+    }
+
     /// What was to be told, or was told, is so no more.
     pub fn forget_parcel(&self, (sink, username): (&str, &str)) -> Result<(), JournalError> {
         let sql = "DELETE FROM outbox WHERE sink = ?1 AND username = ?2";

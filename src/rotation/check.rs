@@ -238,10 +238,11 @@ impl Account {
             return Standing::Current { answer: None };
         }
         let trial = self.trial(&newest.fingerprint, password);
-        let answer = trial
-            .filter(|trial| !trial.is_under_way(now))
-            .map(Trial::outcome);
+        let is_under_way = trial.is_some_and(|trial| trial.is_under_way(now));
+        let answer = trial.filter(|_| !is_under_way).map(Trial::outcome);
+        // One that is being asked, or is to be asked now, waits for nothing.
         let next = self.due(Some(password), rules, now);
+        let next = next.filter(|at| *at > now && !is_under_way);
         match trial {
             Some(trial) if trial.barred && answer != Some(Answer::Works) => Standing::Refused {
                 answer: answer.filter(|a| a.bars()).unwrap_or(Answer::Refused),
@@ -251,6 +252,13 @@ impl Account {
             _ if in_use => Standing::Current { answer },
             _ => Standing::Checking { answer, next },
         }
+    }
+
+    /// Whether a login with the version and the password in use has worked.
+    pub fn is_proven(&self, version: &Version) -> bool {
+        let password = self.password.as_deref();
+        let trial = password.and_then(|password| self.trial(&version.fingerprint, password));
+        trial.is_some_and(|trial| trial.answer == Some(Answer::Works))
     }
 
     fn is_in_use(&self, version: &Version, password: &str) -> bool {

@@ -57,6 +57,7 @@ mod soaking;
 mod after;
 mod beginning;
 mod canary;
+mod checking;
 mod commands;
 mod connecting;
 mod corpus;
@@ -79,6 +80,7 @@ mod notified;
 mod numbering;
 #[cfg(feature = "system-tests")]
 mod oauth;
+mod outbox;
 mod properties;
 #[cfg(feature = "system-tests")]
 mod recipes;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::process::{Daemon, Machine};
+use crate::process::{Daemon, Faketime, Machine};
 use crate::support::imap_server::{ImapServer, Options};
 use crate::support::mail::{TokenMail, token};
 use crate::watching::machine;
@@ -270,24 +270,8 @@ fn a_stranger_on_the_socket_gets_no_secret() {
 async fn after_a_sleep_every_line_is_looked_after_at_once() {
     let server = ImapServer::start(Options::default()).await;
     let machine = machine(&server, "idle-renew = \"25m\"");
-    let clock = machine.folder.path().join("clock");
-    std::fs::write(&clock, "+0\n").unwrap();
-    let library = ["x86_64", "aarch64"]
-        .map(|machine| {
-            PathBuf::from(format!(
-                "/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"
-            ))
-        })
-        .into_iter()
-        .find(|path| path.exists())
-        .expect("libfaketime (Debian: faketime)");
-    let mut command = machine.command(&["--log-format", "json", "run"]);
-    command
-        .env("LD_PRELOAD", library)
-        .env("FAKETIME_TIMESTAMP_FILE", &clock)
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    let daemon = Daemon::start(command);
+    let clock = Faketime::new(&machine);
+    let daemon = clock.daemon(&machine);
     daemon.wait_for("mailbox.watching", |_| true);
     server.wait_idling(1).await;
     let ended = |server: &ImapServer| {
@@ -295,10 +279,7 @@ async fn after_a_sleep_every_line_is_looked_after_at_once() {
         commands.iter().filter(|line| line.contains("DONE")).count()
     };
     assert_eq!(ended(&server), 0);
-    // Renamed into place, so that no half-written clock is read.
-    let later = machine.folder.path().join("later");
-    std::fs::write(&later, "+2h\n").unwrap();
-    std::fs::rename(&later, &clock).unwrap();
+    clock.turn(120);
     let line = daemon.wait_for("daemon.woke", |_| true);
     assert!(line["seconds"].as_u64().unwrap() > 7000, "{line}");
     // Long before its time IDLE is ended and begun anew.

@@ -5,6 +5,7 @@
     unreachable_pub,
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
+    clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
     reason = "every target that includes this file uses a part of it, and fails by a panic"
@@ -372,6 +373,49 @@ impl Drop for Daemon {
         // It may have ended.
         self.child.kill().unwrap_or_default();
         self.child.wait().unwrap();
+    }
+}
+
+/// The wall clock of daemons, turned by libfaketime (Debian: faketime). Their timers go on as
+/// they do while a machine sleeps.
+pub(crate) struct Faketime {
+    library: PathBuf,
+    clock: PathBuf,
+}
+
+impl Faketime {
+    /// A clock that is right so far.
+    pub(crate) fn new(machine: &Machine) -> Self {
+        let library = ["x86_64", "aarch64"]
+            .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"))
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|path| path.exists())
+            .expect("libfaketime (Debian: faketime)");
+        let clock = machine.folder.path().join("clock");
+        std::fs::write(&clock, "+0\n").unwrap();
+        Self { library, clock }
+    }
+
+    /// From now on it is so many minutes fast.
+    pub(crate) fn turn(&self, minutes: u32) {
+        // Renamed into place, so that no half-written clock is read.
+        let later = self.clock.with_extension("later");
+        std::fs::write(&later, format!("+{minutes}m\n")).unwrap();
+        std::fs::rename(&later, &self.clock).unwrap();
+    }
+
+    /// Starts a daemon that goes by it, and waits until it is ready.
+    pub(crate) fn daemon(&self, machine: &Machine) -> Daemon {
+        let mut command = machine.command(&["--log-format", "json", "run"]);
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("FAKETIME_TIMESTAMP_FILE", &self.clock)
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let daemon = Daemon::start(command);
+        daemon.wait_for("daemon.ready", |_| true);
+        daemon
     }
 }
 

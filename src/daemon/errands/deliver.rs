@@ -151,9 +151,11 @@ async fn secret(
     read.await
 }
 
-/// Sees whether those that were told still have it: a file may be gone after a
-/// reboot.
+/// At the start: tries what failed, and sees whether those that were told still
+/// have it. A file may be gone after a reboot.
 pub(super) async fn look_after(tools: &Tools, receivers: &Receivers) {
+    // What fails here is on the board, and the wait is over some time.
+    tools.worker.run(Worker::try_now).await.unwrap_or_default();
     let jobs = tools.worker.run(Worker::delivered_jobs).await;
     for job in jobs.unwrap_or_default() {
         let Some((sink, _)) = receivers.sinks.get(&job.sink) else {

@@ -78,18 +78,19 @@ async fn begin(
     if room == 0 {
         return Ok(None);
     }
-    let begun = tools.worker.run(move |worker: &mut Worker| {
-        let now = Timestamp::now();
-        let checks = worker.begin_checks(now, room)?;
-        let room = room.saturating_sub(checks.len());
-        let deliveries = worker.begin_deliveries(now, room)?;
-        Ok((checks, deliveries))
-    });
-    let (checks, deliveries) = begun.await?;
-    for job in checks {
+    // Each by itself: a login that was noted is made, whatever becomes of the rest.
+    let now = Timestamp::now();
+    let begun = tools
+        .worker
+        .run(move |worker| worker.begin_checks(now, room));
+    for job in begun.await? {
         under_way.push(guarded(check::check(tools.clone(), job)));
     }
-    for job in deliveries {
+    let room = AT_ONCE.saturating_sub(under_way.len());
+    let begun = tools
+        .worker
+        .run(move |worker| worker.begin_deliveries(now, room));
+    for job in begun.await? {
         under_way.push(guarded(deliver::deliver(
             tools.clone(),
             receivers.clone(),

@@ -192,7 +192,8 @@ impl Worker {
             }
         }
         if !jobs.is_empty() {
-            self.tell_board()?;
+            // The answers tell it again, and what was begun has to be done.
+            self.tell_board().unwrap_or_default();
         }
         Ok(jobs)
     }
@@ -382,6 +383,11 @@ fn tell(
         tracing::info!(event = "credential.updated", username = %username, version = current.id,
             fingerprint = %current.fingerprint, proof = %current.proof,
             "the credential is up to date");
+        if rules(configured).check && !account.is_proven(current) {
+            tracing::warn!(event = "credential.unverified", username = %username,
+                version = current.id,
+                "the credential could not be checked, and is used all the same");
+        }
     }
     if step.reception == Some(Reception::Updated) && version.label == Label::Pending {
         if password.is_none() {
@@ -396,14 +402,6 @@ fn tell(
     }
     let checked = |account: &Account| account.newest().and_then(|version| version.checked);
     let Some((answer, _)) = checked(account).filter(|_| checked(before) != checked(account)) else {
-        let was_waiting = before.newest().map(|v| v.label) == Some(Label::Pending);
-        if released.is_some_and(|v| v.checked.is_some_and(|(answer, _)| answer != Answer::Works))
-            && was_waiting
-        {
-            tracing::warn!(event = "credential.unverified", username = %username,
-                version = version.id,
-                "the new credential could not be checked, and is used all the same");
-        }
         return;
     };
     match account.standing(password, &rules(configured), now) {

@@ -75,25 +75,70 @@ impl Worker {
             if !is_due || self.under_way.contains(&key) {
                 continue;
             }
-            match self.job(parcel)? {
-                Some(job) => {
+            match self.take_up(parcel, now) {
+                Ok(Some(job)) => {
                     self.under_way.insert(key);
                     jobs.push(job);
                 }
-                // The sink or the account is configured no more, or there is no
-                // credential any more.
-                None => self.journal.forget_parcel((&key.0, &key.1))?,
+                Ok(None) => {}
+                Err(error) if jobs.is_empty() => return Err(error),
+                // What was taken up has to be done.
+                Err(_) => break,
             }
         }
         Ok(jobs)
+    }
+
+    /// What a parcel has in it. `None` where it is not to be delivered, or not now.
+    fn take_up(
+        &mut self,
+        parcel: Parcel,
+        now: Timestamp,
+    ) -> Result<Option<DeliveryJob>, StateError> {
+        let (sink, username, id) = (
+            parcel.sink.clone(),
+            parcel.username.clone(),
+            parcel.id.clone(),
+        );
+        match self.job(parcel) {
+            // What is wrong with one account keeps nobody from hearing of the others.
+            Err(error @ (StateError::Document { .. } | StateError::Vanished(_))) => {
+                let next_try = now.saturating_add(SignedDuration::from_secs(WAITS.1));
+                let told = (crate::chain(&error), error.hint());
+                self.journal.not_delivered(
+                    (&sink, &username),
+                    &id,
+                    next_try.unwrap_or(Timestamp::MAX),
+                    (&told.0, &told.1),
+                )?;
+                Ok(None)
+            }
+            // The sink or the account is configured no more, or there is no
+            // credential any more.
+            Ok(None) => {
+                self.journal.forget_parcel((&sink, &username))?;
+                Ok(None)
+            }
+            job => job,
+        }
+    }
+
+    /// What failed is tried now: who starts us has most likely mended it.
+    pub(in crate::daemon) fn try_now(&mut self) -> Result<(), StateError> {
+        Ok(self.journal.try_now(Timestamp::now())?)
     }
 
     /// What the sinks were told once, to see whether they still have it.
     pub(in crate::daemon) fn delivered_jobs(&mut self) -> Result<Vec<DeliveryJob>, StateError> {
         let mut jobs = Vec::new();
         for parcel in self.journal.parcels()? {
-            if parcel.delivered.is_some() {
-                jobs.extend(self.job(parcel)?);
+            if parcel.delivered.is_none() {
+                continue;
+            }
+            match self.job(parcel) {
+                // Its problem is on the board.
+                Err(StateError::Document { .. } | StateError::Vanished(_)) => {}
+                job => jobs.extend(job?),
             }
         }
         Ok(jobs)
@@ -183,18 +228,16 @@ impl Worker {
         Ok((sinks, self.due.len()))
     }
 
-    /// A sink has lost what it was told.
+    /// A sink has lost what it was told. It is told of what the entry holds, whether
+    /// or not that is what the newest token and password make.
     pub(in crate::daemon) fn deliver_again(
         &mut self,
         sink: &str,
         username: &str,
     ) -> Result<(), StateError> {
-        self.journal.forget_parcel((sink, username))?;
-        let config = std::sync::Arc::clone(&self.config);
-        match config.account(username) {
-            Some(account) => self.reconcile(account),
-            None => Ok(()),
-        }
+        self.journal.lost((sink, username), Timestamp::now())?;
+        self.bell.notify_one();
+        self.tell_board()
     }
 
     /// Notes when something is to be done for an account.

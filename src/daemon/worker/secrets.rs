@@ -28,6 +28,11 @@ impl Worker {
         {
             self.vault
                 .remove(&self.config.vault.service, &account.username)?;
+            // When it comes back every sink is told again, whatever it has kept.
+            for sink in self.config.sinks_of(username) {
+                self.journal
+                    .forget_parcel((&sink.name, &account.username))?;
+            }
         }
         let removed = self.vault.remove(INTERNAL_SERVICE, &name.to_string())?;
         if removed {

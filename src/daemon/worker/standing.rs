@@ -96,7 +96,7 @@ fn trouble(username: &str, standing: Standing) -> Option<Trouble> {
             ),
             heard(answer).hint().to_owned(),
         ),
-        // The login is under way, or waits for its turn.
+        // The login is under way, or waits for its turn where there is no `next`.
         Standing::Checking { answer: None, next } => {
             let next = next?;
             (
