@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::checking::Rig;
 use crate::process::Machine;
-use crate::support::https::{Https, Script};
+use crate::https::{Https, Script};
 use crate::support::mail::{TokenMail, token};
 use crate::support::salesforce::{Order, Salesforce};
 
