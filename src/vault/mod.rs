@@ -161,19 +161,12 @@ impl Vault {
     }
 
     /// Reads the secrets of these services and users, a file only once.
-    pub fn read_all<const N: usize>(
-        &self,
-        wanted: [(&str, &str); N],
-    ) -> Result<[Option<Secret>; N], VaultError> {
+    pub fn read_all(&self, wanted: &[(String, String)]) -> Result<Vec<Option<Secret>>, VaultError> {
         let Some(file) = &self.file else {
-            let mut found = [const { None }; N];
-            for (found, (service, user)) in found.iter_mut().zip(wanted) {
-                *found = self.read(service, user)?;
-            }
-            return Ok(found);
+            let read = |(service, user): &(String, String)| self.read(service, user);
+            return wanted.iter().map(read).collect();
         };
-        let wanted = wanted.map(|(service, user)| (service.to_owned(), user.to_owned()));
-        let file = Arc::clone(file);
+        let (file, wanted) = (Arc::clone(file), wanted.to_owned());
         self.calls.call(move |_| Ok(file.read_all(&wanted)?))
     }
 

@@ -158,15 +158,16 @@ impl FileStore {
     }
 
     /// What there is of these services and users.
-    pub(super) fn read_all<const N: usize>(
+    pub(super) fn read_all(
         &self,
-        wanted: &[(String, String); N],
-    ) -> Result<[Option<Secret>; N], FileError> {
+        wanted: &[(String, String)],
+    ) -> Result<Vec<Option<Secret>>, FileError> {
         let entries = self.load()?.entries;
-        Ok(wanted.each_ref().map(|(service, user)| {
+        let find = |(service, user): &(String, String)| {
             let secret = entries.get(service)?.get(user)?;
             Some(Secret::new(secret.as_str().to_owned()))
-        }))
+        };
+        Ok(wanted.iter().map(find).collect())
     }
 
     fn change(&self, change: impl FnOnce(&mut Content) -> bool) -> Result<bool, FileError> {
