@@ -400,12 +400,10 @@ async fn what_cannot_be_checked_is_used_unverified_after_a_while_and_verified_la
     ] {
         let line = daemon.wait_for("credential.unverified", |line| line["username"] == username);
         assert_eq!(line["level"], "WARN");
-        let status = rig.machine.status();
-        let known = account(&status, username);
-        assert_eq!(
-            (&known["state"], &known["verified"]),
-            (&"current".into(), &false.into())
-        );
+        let status = rig
+            .machine
+            .wait_status(|status| account(status, username)["state"] == "current");
+        assert_eq!(account(&status, username)["verified"], false);
         assert_eq!(
             problem(&status, username).unwrap()["code"],
             "login-unverified"
