@@ -193,7 +193,7 @@ impl Worker {
             }
         }
         if has_happened {
-            // The answers tell it again, and what was begun has to be done.
+            // The next change tells it again, and what was begun has to be done.
             self.tell_board().unwrap_or_default();
         }
         Ok(jobs)
