@@ -852,6 +852,23 @@ mod with_packages {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_password_that_is_kept_elsewhere_is_read_again_every_five_minutes() {
+        let table = format!("[[account]]\nusername = \"{USER}\"\npassword = \"file:FOLDER/sf\"\n");
+        let rig = Rig::new(&table).await;
+        let file = rig.machine.folder.path().join("sf");
+        std::fs::write(&file, "first\n").unwrap();
+        rig.deliver(USER, &token(1), 0);
+        let daemon = Faketime::new(&rig.machine).fast_daemon(&rig.machine, 20);
+        daemon.wait_for("credential.updated", |_| true);
+        std::fs::write(&file, "second\n").unwrap();
+        daemon.wait_for_nth("credential.updated", 2, |_| true);
+        assert_eq!(
+            rig.machine.credential(USER),
+            Some(format!("second{}", token(1)))
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn twenty_versions_are_kept_and_the_tokens_of_two() {
         let rig = Rig::new(&format!("[[account]]\nusername = \"{USER}\"\n")).await;
         rig.set_password(USER, PASSWORD);
