@@ -302,3 +302,47 @@ fn a_mail_expires_by_the_time_that_it_was_held_and_not_by_the_last_look_at_it() 
     let expired = journal.was_put_away(&record(3, Kind::Held).place).unwrap();
     assert_eq!(expired, Some(PutAway::Expired));
 }
+
+#[test]
+fn the_outbox_holds_one_parcel_for_a_sink_and_account_the_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    let want = |print: &str, id: &str, day| {
+        let wanted = [("sink", print.to_owned())];
+        let id = || id.to_owned();
+        journal.want("u@x.y", &wanted, id, at(day)).unwrap()
+    };
+    let key = ("sink", "u@x.y");
+    let one = || {
+        let mut parcels = journal.parcels().unwrap();
+        assert_eq!(parcels.len(), 1);
+        parcels.remove(0)
+    };
+    assert!(want("a", "1", 1));
+    assert!(!want("a", "2", 2), "it is to be told this already");
+    journal
+        .not_delivered(key, "1", at(9), ("error", "hint"))
+        .unwrap();
+    assert_eq!((one().tries, one().next_try), (1, at(9)));
+    // Who starts anew does not wait.
+    journal.try_now(at(3)).unwrap();
+    assert_eq!((one().tries, one().next_try), (1, at(3)));
+    assert!(want("b", "3", 4));
+    journal.delivered(key, "1", at(5)).unwrap();
+    assert_eq!(
+        (one().delivered, one().tries),
+        (None, 0),
+        "that was another"
+    );
+    journal.delivered(key, "3", at(5)).unwrap();
+    assert_eq!(one().delivered, Some(at(5)));
+    assert!(!want("b", "4", 6), "it has been told this");
+    journal.try_now(at(6)).unwrap();
+    assert_eq!(one().delivered, Some(at(5)));
+    journal.lost(key, at(7)).unwrap();
+    let lost = one();
+    assert_eq!((lost.delivered, lost.next_try), (None, at(7)));
+    assert_eq!(lost.id, "3", "it is the same parcel");
+    journal.forget_parcel(key).unwrap();
+    assert!(journal.parcels().unwrap().is_empty());
+}

@@ -162,8 +162,17 @@ fn each_answer_has_its_consequence() {
     ] {
         let account = Account::new("u@x.y");
         let account = account.step(notice(1, at(-age)), Some("p"), &RULES, at(0));
+        // Neither what is to be tried now nor what is being tried waits for anything.
+        let waits_for_nothing = Standing::Checking {
+            answer: None,
+            next: None,
+        };
+        let standing = account.account.standing(Some("p"), &RULES, at(0));
+        assert_eq!(standing, waits_for_nothing);
         let due = account.account.step(Event::Due, Some("p"), &RULES, at(0));
         assert_eq!(due.actions, [Action::Store, Action::Check]);
+        let standing = due.account.standing(Some("p"), &RULES, at(1));
+        assert_eq!(standing, waits_for_nothing);
         let told = due
             .account
             .step(answered(1, "p", answer), Some("p"), &RULES, at(1));

@@ -378,3 +378,56 @@ async fn nothing_is_delivered_without_its_password_or_to_who_may_not_have_it() {
     assert_eq!(told(machine), [(1, composite(1))]);
     assert_eq!(read(machine, USER), Some(composite(1)));
 }
+
+/// What lies in a vault, taken out and put back by hand.
+#[cfg(feature = "system-tests")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_cannot_be_read_keeps_no_sink_from_the_others() {
+    let rig = rig(&(account(OTHER) + &account(USER) + COMMAND)).await;
+    let machine = &rig.machine;
+    rig.set_password(OTHER, "pass of the other");
+    std::fs::write(path(machine, "broken"), "").unwrap();
+    let daemon = machine.daemon();
+    for (username, seed) in [(OTHER, 2), (USER, 1)] {
+        rig.deliver(username, &token(seed), 5);
+        daemon.wait_for("sink.failed", |line| line["username"] == username);
+    }
+    assert!(daemon.stop().0.success());
+    std::fs::remove_file(path(machine, "broken")).unwrap();
+    let (key, vault) = (
+        path(machine, "state/vault.key"),
+        path(machine, "state/vault.age"),
+    );
+    let age = |way: &str, from: &std::path::Path, to: &std::path::Path| {
+        let mut command = std::process::Command::new("age");
+        let run = command
+            .arg(way)
+            .arg("-i")
+            .arg(&key)
+            .arg("-o")
+            .arg(to)
+            .arg(from);
+        assert!(run.status().unwrap().success());
+    };
+    let open = path(machine, "open");
+    age("-d", &vault, &open);
+    let mut content: Value = serde_json::from_slice(&std::fs::read(&open).unwrap()).unwrap();
+    let entries = content["entries"]["tokenwatch"].as_object_mut().unwrap();
+    let document = format!("document/{OTHER}");
+    entries.insert(document, "unreadable".into()).unwrap();
+    std::fs::write(&open, content.to_string()).unwrap();
+    age("-e", &open, &vault);
+
+    let daemon = machine.daemon();
+    daemon.wait_for("account.unreadable", |line| line["username"] == OTHER);
+    daemon.wait_for("sink.delivered", |line| line["username"] == USER);
+    assert_eq!(told(machine), [(1, composite(1))]);
+    let status = machine.wait_status(|status| {
+        let problems = status["problems"].as_array().unwrap().iter();
+        let codes: Vec<_> = problems.map(|one| one["code"].as_str().unwrap()).collect();
+        codes == ["account-unsettled", "sink-failed"]
+    });
+    let hint = status["problems"][1]["hint"].as_str().unwrap();
+    assert!(!hint.is_empty(), "{status:#}");
+    assert!(daemon.stop().0.success());
+}

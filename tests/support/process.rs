@@ -417,6 +417,17 @@ impl Faketime {
         daemon.wait_for("daemon.ready", |_| true);
         daemon
     }
+
+    /// Starts a daemon for which everything goes so many times as fast, its timers too.
+    pub(crate) fn fast_daemon(&self, machine: &Machine, times: u32) -> Daemon {
+        let mut command = machine.command(&["--log-format", "json", "run"]);
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("FAKETIME", format!("+0 x{times}"));
+        let daemon = Daemon::start(command);
+        daemon.wait_for("daemon.ready", |_| true);
+        daemon
+    }
 }
 
 /// Every file under a folder, with its path.

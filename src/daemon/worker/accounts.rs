@@ -167,7 +167,7 @@ impl Worker {
         room: usize,
     ) -> Result<Vec<CheckJob>, StateError> {
         let config = Arc::clone(&self.config);
-        let mut jobs = Vec::new();
+        let (mut jobs, mut has_happened) = (Vec::new(), false);
         let is_due = |due: &BTreeMap<String, Timestamp>, username: &str| {
             due.get(username).is_some_and(|due| *due <= now)
         };
@@ -175,6 +175,7 @@ impl Worker {
             if jobs.len() >= room || !is_due(&self.due, &configured.username) {
                 continue;
             }
+            has_happened = true;
             match self.happen(configured, Event::Due, now) {
                 Ok(job) => jobs.extend(job),
                 // Its problem is on the board; those that can be checked are.
@@ -186,8 +187,8 @@ impl Worker {
                 Err(_) => break,
             }
         }
-        if !jobs.is_empty() {
-            // The answers tell it again, and what was begun has to be done.
+        if has_happened {
+            // The next change tells it again, and what was begun has to be done.
             self.tell_board().unwrap_or_default();
         }
         Ok(jobs)
