@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::checking::Rig;
 use crate::process::{Machine, files};
-use crate::support::https::{Https, Script};
+use crate::https::{Https, Script};
 use crate::support::imap_server::{ImapServer, Options};
 use crate::support::mail::{TokenMail, token};
 use crate::support::salesforce::{Order, SESSION, Salesforce};
