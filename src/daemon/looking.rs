@@ -1,5 +1,5 @@
-//! From a mailbox to the worker: each mail that a look finds is judged, and
-//! its outcome made durable, before the next one is fetched.
+//! From a mailbox to the worker: each mail that a look finds is judged, and its
+//! outcome made durable before the folder's cursor passes it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,12 +7,13 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::doors::{Doors, Entered};
 use super::tokens::Tokens;
 use super::worker::{self, Content, Handle, Outcome, Report, SecretName, Worker};
-use super::{DaemonError, InboxError, policy};
+use super::{DaemonError, InboxError, StateError, policy};
 use crate::api::MailboxState;
 use crate::config::{self, Auth, Config, SecretSource};
 use crate::journal::{Cursor, Place};
@@ -22,6 +23,9 @@ use crate::notice;
 use crate::oauth;
 use crate::secret::Secret;
 use crate::sender::Keys;
+
+/// So many mails are taken in together at most.
+const SHEAF: usize = 64;
 
 /// What every look needs.
 #[derive(Clone)]
@@ -205,30 +209,34 @@ impl Tools {
         }
     }
 
-    /// One step of a look; `None` at its end. A mail that was found has its
-    /// outcome when this returns.
+    /// One step of a look, and the outcomes that have become durable meanwhile;
+    /// `None` at its end, when all of them have been handed out.
     pub(super) async fn step(
         &self,
         look: &mut Look,
         session: &mut Session,
         wanted: &Wanted,
         target: &Target<'_>,
-    ) -> Result<Option<Looked>, InboxError> {
-        match look.next(session, wanted).await? {
-            None => Ok(None),
-            Some(Step::Mail(found)) => {
-                let report = self.judge(found, target).await;
-                self.hand_in(report).await.map(Some)
+        sheaf: &mut Sheaf,
+    ) -> Result<Option<Vec<Looked>>, InboxError> {
+        if let Some(error) = sheaf.failed.take() {
+            return Err(error.into());
+        }
+        let step = match look.next(session, wanted).await {
+            Ok(step) => step,
+            Err(error) => {
+                // What was found before the server failed is not looked for again.
+                sheaf.failed = Some(error);
+                return sheaf.hand_in(&self.worker).await.map(Some);
             }
-            Some(Step::Unfetchable { uid }) => {
-                let report = target.missing(uid, Content::Unfetchable);
-                self.hand_in(report).await.map(Some)
-            }
-            Some(Step::Gone { uid }) => {
-                let report = target.missing(uid, Content::Gone);
-                self.hand_in(report).await.map(Some)
+        };
+        let report = match step {
+            None => {
+                let rest = sheaf.hand_in(&self.worker).await?;
+                return Ok((!rest.is_empty()).then_some(rest));
             }
             Some(Step::Seen { next_uid }) => {
+                let mut looked = sheaf.hand_in(&self.worker).await?;
                 if target.moves_cursor {
                     let (name, folder) = (target.mailbox.name.clone(), target.folder.to_owned());
                     let cursor = Cursor {
@@ -240,9 +248,14 @@ impl Tools {
                         .run(move |worker| worker.move_cursor(&name, &folder, cursor))
                         .await?;
                 }
-                Ok(Some(Looked::Seen { next_uid }))
+                looked.push(Looked::Seen { next_uid });
+                return Ok(Some(looked));
             }
-        }
+            Some(Step::Mail(found)) => self.judge(found, target).await,
+            Some(Step::Unfetchable { uid }) => target.missing(uid, Content::Unfetchable),
+            Some(Step::Gone { uid }) => target.missing(uid, Content::Gone),
+        };
+        sheaf.add(report, self).await.map(Some)
     }
 
     /// One mail, fetched and judged again. Nobody is told of it yet.
@@ -298,14 +311,62 @@ impl Tools {
         }
         target.report(head.uid, received, content)
     }
+}
 
-    /// Has the worker take a mail in.
-    async fn hand_in(&self, report: Report) -> Result<Looked, InboxError> {
-        let uid = report.place.uid;
-        let received = self.worker.run(move |worker| worker.receive(report));
-        let outcome = received.await?;
-        Ok(Looked::Mail { uid, outcome })
+/// Mails on their way to the worker. One that comes alone goes at once; those
+/// that are judged while the worker is busy with it go together, for together
+/// they are durable sooner.
+#[derive(Default)]
+pub(super) struct Sheaf {
+    judged: Vec<Report>,
+    with_worker: Option<JoinHandle<Result<Vec<Looked>, StateError>>>,
+    /// Why there are no more.
+    failed: Option<MailboxError>,
+}
+
+impl Sheaf {
+    /// Adds a mail, and says what has become of those before it.
+    async fn add(&mut self, report: Report, tools: &Tools) -> Result<Vec<Looked>, InboxError> {
+        self.judged.push(report);
+        let looked = match &self.with_worker {
+            Some(task) if !task.is_finished() && self.judged.len() < SHEAF => {
+                return Ok(Vec::new());
+            }
+            _ => self.back().await?,
+        };
+        let (worker, judged) = (tools.worker.clone(), std::mem::take(&mut self.judged));
+        // It is not cut off where the look is.
+        let task = tools
+            .tasks
+            .spawn(async move { take_in(&worker, judged).await });
+        self.with_worker = Some(task);
+        Ok(looked)
     }
+
+    /// Has the worker take in all that there is, and waits for it.
+    async fn hand_in(&mut self, worker: &Handle) -> Result<Vec<Looked>, InboxError> {
+        let mut looked = self.back().await?;
+        let judged = std::mem::take(&mut self.judged);
+        if !judged.is_empty() {
+            looked.extend(take_in(worker, judged).await?);
+        }
+        Ok(looked)
+    }
+
+    /// Waits for those that are with the worker.
+    async fn back(&mut self) -> Result<Vec<Looked>, InboxError> {
+        match self.with_worker.take() {
+            Some(task) => Ok(task.await.unwrap_or(Err(StateError::Stopped))?),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+async fn take_in(worker: &Handle, judged: Vec<Report>) -> Result<Vec<Looked>, StateError> {
+    let uids: Vec<u32> = judged.iter().map(|report| report.place.uid).collect();
+    let outcomes = worker.run(move |worker| worker.receive_all(judged)).await?;
+    let looked = |(uid, outcome)| Looked::Mail { uid, outcome };
+    Ok(uids.into_iter().zip(outcomes).map(looked).collect())
 }
 
 /// What a step brought.

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use super::InboxError;
 use super::doors::Entered;
 use super::lessons::{Lessons, MAX_LESSONS};
-use super::looking::{Looked, Target, Tools};
+use super::looking::{Looked, Sheaf, Target, Tools};
 use crate::api::{OutcomeLine, ResyncEvent, ResyncRequest, ResyncSummary};
 use crate::config::{self, Config, Since};
 use crate::journal::Kind;
@@ -257,28 +257,31 @@ impl Resync {
             .lessons
             .look_through(opened, progress.first, since)
             .tolerant();
+        let mut sheaf = Sheaf::default();
         while let Some(looked) = self
             .tools
-            .step(&mut look, session, &wanted, &target)
+            .step(&mut look, session, &wanted, &target, &mut sheaf)
             .await?
         {
-            if let Looked::Seen { next_uid } = looked {
-                progress.first = next_uid;
-            }
-            if let Looked::Mail { uid, outcome } = looked {
-                teller.count(outcome.kind);
-                teller
-                    .tell(ResyncEvent::Outcome(OutcomeLine {
-                        mailbox: mailbox.name.clone(),
-                        folder: folder.to_owned(),
-                        uid,
-                        outcome: outcome.kind.word().to_owned(),
-                        reason: outcome.reason,
-                        detail: outcome.detail,
-                        username: outcome.username,
-                        message_id: outcome.message_id,
-                    }))
-                    .await;
+            for looked in looked {
+                match looked {
+                    Looked::Seen { next_uid } => progress.first = next_uid,
+                    Looked::Mail { uid, outcome } => {
+                        teller.count(outcome.kind);
+                        teller
+                            .tell(ResyncEvent::Outcome(OutcomeLine {
+                                mailbox: mailbox.name.clone(),
+                                folder: folder.to_owned(),
+                                uid,
+                                outcome: outcome.kind.word().to_owned(),
+                                reason: outcome.reason,
+                                detail: outcome.detail,
+                                username: outcome.username,
+                                message_id: outcome.message_id,
+                            }))
+                            .await;
+                    }
+                }
             }
             let (looked_at, of) = look.progress();
             teller.mention(&ResyncEvent::Progress {

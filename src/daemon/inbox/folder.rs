@@ -11,7 +11,7 @@ use crate::api::MailboxState;
 use crate::config::After;
 use crate::daemon::doors::Entered;
 use crate::daemon::lessons::Lessons;
-use crate::daemon::looking::{Looked, Target};
+use crate::daemon::looking::{Looked, Sheaf, Target};
 use crate::journal::{Cursor, Kind};
 use crate::mailbox::{Access, Backoff, Folder, Look, MailboxError, Session};
 
@@ -392,20 +392,23 @@ impl Line {
             moves_cursor,
             dry_run: false,
         };
+        let mut sheaf = Sheaf::default();
         while let Some(looked) = self
             .tools
-            .step(&mut look, session, &wanted, &target)
+            .step(&mut look, session, &wanted, &target, &mut sheaf)
             .await?
         {
             self.alive(session.heard());
-            match looked {
-                Looked::Mail { outcome, .. } => {
-                    if outcome.kind != Kind::Undecided {
-                        self.board.event(&place);
+            for looked in looked {
+                match looked {
+                    Looked::Mail { outcome, .. } => {
+                        if outcome.kind != Kind::Undecided {
+                            self.board.event(&place);
+                        }
                     }
-                }
-                Looked::Seen { next_uid } => {
-                    position.next_uid = position.next_uid.max(next_uid);
+                    Looked::Seen { next_uid } => {
+                        position.next_uid = position.next_uid.max(next_uid);
+                    }
                 }
             }
         }
