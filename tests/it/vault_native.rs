@@ -247,7 +247,7 @@ fn everything_moves_to_the_desktop_and_back() {
     let moved = machine.run(&["vault", "move", "--to", "native"]);
     assert_eq!(moved.code, 0, "{}", moved.stderr);
     assert!(
-        moved.stderr.contains("moved 2 entries") && moved.stderr.contains("backend = \"native\""),
+        moved.stderr.contains("moved 3 entries") && moved.stderr.contains("backend = \"native\""),
         "{}",
         moved.stderr
     );
