@@ -175,7 +175,6 @@ pub(super) enum Credential {
 }
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Held {
     /// One JSON object a line
     #[arg(long)]

@@ -64,6 +64,8 @@ pub(super) enum CliError {
     SameStore(&'static str),
     #[error("the store {0} has no key of ours")]
     NoKey(&'static str),
+    #[error("--json is for the list of held mails")]
+    JsonIsForLists,
     #[error("{0} is there already")]
     Exists(PathBuf),
     #[error("{0} is not given, and there is nobody to ask")]
@@ -138,6 +140,7 @@ impl CliError {
                 USAGE,
                 "the encrypted file alone has one (`backend = \"file\"`)",
             ),
+            Self::JsonIsForLists => (USAGE, "leave it out, or run `tokenwatch held --json`"),
             Self::Exists(_) => (FAILED, "--force replaces it; --output names another file"),
             Self::NotGiven(_) => (
                 USAGE,

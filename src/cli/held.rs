@@ -17,9 +17,12 @@ use crate::daemon::{HeldError, accept_alone};
 
 pub(super) async fn held(config: Config, wanted: arguments::Held) -> Ended {
     let config = Arc::new(config);
-    let usual = arguments::HeldVerb::List { json: wanted.json };
+    let usual = arguments::HeldVerb::List { json: false };
     match wanted.verb.unwrap_or(usual) {
-        arguments::HeldVerb::List { json } => list(config, json).await,
+        arguments::HeldVerb::List { json } => list(config, json || wanted.json).await,
+        arguments::HeldVerb::Accept { .. } | arguments::HeldVerb::Drop { .. } if wanted.json => {
+            Err(CliError::JsonIsForLists.into())
+        }
         arguments::HeldVerb::Accept { id, yes } => accept(&config, id, yes).await,
         arguments::HeldVerb::Drop { id } => drop_it(config, id).await,
     }

@@ -113,7 +113,7 @@ pub(super) fn mean(
     let sinks = written
         .into_iter()
         .enumerate()
-        .map(|(at, sink)| one(sink, at.saturating_add(1), accounts, folder))
+        .map(|(at, sink)| one(&sink, at.saturating_add(1), accounts, folder))
         .collect::<Result<Vec<_>, _>>()?;
     unique("sink.name", sinks.iter().map(|sink| sink.name.clone()))?;
     let files = sinks.iter().flat_map(|sink| files(sink, accounts));
@@ -137,12 +137,12 @@ fn files(sink: &Sink, accounts: &[Account]) -> Vec<String> {
 }
 
 fn one(
-    written: written::Sink,
+    written: &written::Sink,
     number: usize,
     accounts: &[Account],
     folder: &Path,
 ) -> Result<Sink, ConfigError> {
-    only_its_own(&written)?;
+    only_its_own(written)?;
     let name = match &written.name {
         Some(name) => name.clone(),
         None => format!("{}-{number}", written.kind),
@@ -158,15 +158,15 @@ fn one(
     let for_whom = for_whom(written.accounts.as_deref(), accounts)?;
     let how_many = for_whom.as_ref().map_or(accounts.len(), Vec::len);
     let to = match written.kind.as_str() {
-        "file" => file(&written, how_many, folder)?,
+        "file" => file(written, how_many, folder)?,
         "command" => Receiver::Command {
             argv: command(written.argv.as_ref())?,
-            timeout: timeout(&written, USUAL)?,
+            timeout: timeout(written, USUAL)?,
         },
-        "webhook" => Receiver::Webhook(Box::new(webhook::mean(&written, folder)?)),
+        "webhook" => Receiver::Webhook(Box::new(webhook::mean(written, folder)?)),
         "systemd" => Receiver::Systemd {
             unit: unit(written.unit.as_deref())?,
-            timeout: timeout(&written, OF_A_UNIT)?,
+            timeout: timeout(written, OF_A_UNIT)?,
         },
         _ => {
             return Err(invalid(

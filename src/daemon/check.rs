@@ -38,7 +38,6 @@ impl Doctor {
     pub async fn examine(self, lines: mpsc::Sender<CheckLine>, offline: bool) {
         let report = Report(lines);
         self.accounts(&report).await;
-        self.lasting(&report).await;
         if offline {
             return;
         }
@@ -66,21 +65,26 @@ impl Doctor {
             let options = state::vault_options(&config, config.vault.backend)?;
             Ok::<_, StateError>(vault::lasting(&options, crate::INTERNAL_SERVICE)?)
         });
-        let (found, hint) = match looked.await {
-            Ok(Ok(lasting)) => match lasting.hint() {
-                None => return,
-                Some(hint) => (lasting.to_string(), hint.to_owned()),
-            },
-            // The line above has said what is wrong with the vault.
-            Ok(Err(_)) | Err(_) => return,
-        };
-        report.ill("vault after a reboot", found, hint).await;
+        match looked.await.unwrap_or(Err(StateError::Stopped)) {
+            Ok(lasting) => {
+                if let Some(hint) = lasting.hint() {
+                    let (what, found) = ("vault after a reboot", lasting.to_string());
+                    report.ill(what, found, hint.to_owned()).await;
+                }
+            }
+            Err(error) => {
+                report
+                    .ill("vault", crate::chain(&error), error.hint())
+                    .await;
+            }
+        }
     }
 
     async fn accounts(&self, report: &Report) {
         match self.tools.worker.run(Worker::credentials).await {
             Ok(accounts) => {
                 report.well("vault", "it opens, and the journal too").await;
+                self.lasting(report).await;
                 for account in accounts {
                     let what = format!("account {}", account.username);
                     match account.state {

@@ -288,10 +288,33 @@ impl Journal {
         cursor: Option<Cursor>,
         now: Timestamp,
     ) -> Result<(), JournalError> {
+        self.together(|journal| journal.put(record, cursor, now))
+    }
+
+    /// Does several things, of which all are there after a crash, or none.
+    pub fn together<T>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        if !self.db.is_autocommit() {
+            // It is a part of something larger.
+            return work(self);
+        }
+        let change = self.db.unchecked_transaction()?;
+        let done = work(self)?;
+        change.commit()?;
+        Ok(done)
+    }
+
+    fn put(
+        &self,
+        record: &Record,
+        cursor: Option<Cursor>,
+        now: Timestamp,
+    ) -> Result<(), JournalError> {
         let place = &record.place;
         let known = self.outcome(place)?;
         let keep = known.is_some_and(Kind::is_settled);
-        let change = self.db.unchecked_transaction()?;
         if !keep {
             let sql = "INSERT INTO outcome (mailbox, folder, uid_validity, uid, kind, reason,
                   username, message_id, received, first_seen, decided, after, sender, detail)
@@ -323,7 +346,6 @@ impl Journal {
         if let Some(cursor) = cursor {
             self.move_cursor(&place.mailbox, &place.folder, cursor)?;
         }
-        change.commit()?;
         Ok(())
     }
 

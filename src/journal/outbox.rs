@@ -40,7 +40,7 @@ impl Journal {
     pub fn want(
         &self,
         username: &str,
-        wanted: &[(&str, String)],
+        wanted: &[(String, String)],
         id: impl Fn() -> String,
         now: Timestamp,
     ) -> Result<bool, JournalError> {
@@ -50,14 +50,14 @@ impl Journal {
               since = excluded.since, next_try = excluded.next_try,
               delivered = NULL, tries = 0, error = NULL, hint = NULL
             WHERE wanted <> excluded.wanted";
-        let change = self.db.unchecked_transaction()?;
-        let mut noted = false;
-        for (sink, print) in wanted {
-            let row = params![sink, username, print, id(), now.as_millisecond()];
-            noted |= change.prepare_cached(sql)?.execute(row)? > 0;
-        }
-        change.commit()?;
-        Ok(noted)
+        self.together(|journal| {
+            let mut noted = false;
+            for (sink, print) in wanted {
+                let row = params![sink, username, print, id(), now.as_millisecond()];
+                noted |= journal.db.prepare_cached(sql)?.execute(row)? > 0;
+            }
+            Ok(noted)
+        })
     }
 
     /// All of it.

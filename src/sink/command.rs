@@ -2,7 +2,8 @@
 //!
 //! What it prints goes nowhere, for it may repeat the secret. Whether it reads its input is its
 //! own business: the exit code decides. What it leaves running when it ends by itself is left
-//! alone; one that takes too long is ended with everything that it started.
+//! alone; one that takes too long is ended with everything that it started, but for what has left
+//! its process group (setsid(2)).
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
@@ -94,9 +95,10 @@ impl Command {
         });
         let Ok(ended) = ended.await else {
             group.end().await;
-            // It is dead, and is waited for, so that its number can be another's.
-            child.wait().await.map_err(|source| self.lost(source))?;
-            group.is_gone();
+            // One that hangs in the kernel dies when it comes out of it, and nobody waits for that.
+            if let Ok(Ok(_)) = timeout(GRACE, child.wait()).await {
+                group.is_gone();
+            }
             return Err(SinkError::TimedOut {
                 program: self.program.clone(),
                 limit: self.limit,

@@ -1,4 +1,4 @@
-//! An entry of a key-value store of version 2, as HashiCorp Vault and OpenBao have it, by
+//! An entry of a key-value store of version 2, as `HashiCorp` Vault and `OpenBao` have it, by
 //! check-and-set: what is written counts only if nobody else wrote since we looked.
 //!
 //! The entry is ours alone: a write replaces all that stands in it.

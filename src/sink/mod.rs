@@ -147,7 +147,7 @@ pub enum Body {
     Json,
     /// What this template makes of it.
     Template(PathBuf),
-    /// An entry of a key-value store of version 2 (HashiCorp Vault, OpenBao), by check-and-set.
+    /// An entry of a key-value store of version 2 (`HashiCorp` Vault, `OpenBao`), by check-and-set.
     Kv2,
 }
 
@@ -168,7 +168,7 @@ pub struct Sink(Arc<Receiver>);
 enum Receiver {
     File(Arc<file::File>),
     Command(command::Command),
-    Webhook(webhook::Webhook),
+    Webhook(Box<webhook::Webhook>),
     Kv2(kv2::Kv2),
 }
 
@@ -191,7 +191,7 @@ impl Sink {
             Options::Webhook(options) => match options.body {
                 Body::Kv2 => Receiver::Kv2(kv2::Kv2::new(options)?),
                 Body::Json | Body::Template(_) => {
-                    Receiver::Webhook(webhook::Webhook::new(options)?)
+                    Receiver::Webhook(Box::new(webhook::Webhook::new(options)?))
                 }
             },
         };

@@ -1,5 +1,6 @@
 //! What a receiver reads: the formats of files, and buffers that are wiped.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -103,7 +104,8 @@ pub(super) fn raw(credential: &Credential) -> Wiped {
 /// compose takes a backslash before the last quote for an escape; such a value stands in double
 /// quotes, escaped as POSIX has it (Shell Command Language, section 2.2.3). systemd knows no
 /// value of several quoted pieces, as a shell does. One thing has no spelling that all three
-/// read: a grave accent together with a single quote. Of such a value compose keeps the backslash.
+/// read: a grave accent together with a single quote or a last backslash. Of such a value compose
+/// keeps the backslash.
 ///
 /// # Errors
 ///
@@ -196,7 +198,8 @@ pub(super) fn encoded(username: &str, is_plain: fn(u8) -> bool) -> String {
         if is_plain(byte) && !(at == 0 && byte == b'.') {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // A text takes whatever is written to it.
+            write!(out, "%{byte:02X}").unwrap_or_default();
         }
     }
     out

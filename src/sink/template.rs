@@ -135,10 +135,10 @@ impl Template {
         SinkError::Template {
             path: self.path.clone(),
             line: error.line(),
-            why: match error.kind() {
-                ErrorKind::SyntaxError => "is no template".into(),
-                ErrorKind::UndefinedError => "asks for what there is not".into(),
-                kind => format!("cannot be filled in: {kind}"),
+            why: if error.kind() == ErrorKind::SyntaxError {
+                "is no template".to_owned()
+            } else {
+                format!("cannot be filled in: {}", error.kind())
             },
         }
     }

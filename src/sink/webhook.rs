@@ -102,17 +102,16 @@ impl Webhook {
     }
 
     fn body(&self, credential: &Credential) -> Result<Zeroizing<Vec<u8>>, SinkError> {
-        let body = match &self.template {
-            Some(template) => template.render(credential)?,
-            None => {
-                let object = Object::of(credential);
-                render::json(&Object {
-                    kind: Some("credential.updated"),
-                    password: object.password.filter(|_| self.include_secret),
-                    id: Some(&credential.id),
-                    ..object
-                })
-            }
+        let body = if let Some(template) = &self.template {
+            template.render(credential)?
+        } else {
+            let object = Object::of(credential);
+            render::json(&Object {
+                kind: Some("credential.updated"),
+                password: object.password.filter(|_| self.include_secret),
+                id: Some(&credential.id),
+                ..object
+            })
         };
         Ok(body.into_bytes())
     }
@@ -265,13 +264,12 @@ fn signature(key: &Secret, parts: &[&[u8]; 3]) -> Result<String, SinkError> {
 /// Seconds or a date (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = jiff::fmt::rfc2822::DateTimeParser::new();
-            let date = date.parse_timestamp(text).ok()?;
-            Duration::try_from(date.duration_since(now)).unwrap_or_default()
-        }
+    let wait = if let Ok(seconds) = text.parse::<u64>() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = jiff::fmt::rfc2822::DateTimeParser::new();
+        let date = date.parse_timestamp(text).ok()?;
+        Duration::try_from(date.duration_since(now)).unwrap_or_default()
     };
     Some(wait.min(LONGEST_WAIT))
 }

@@ -143,12 +143,31 @@ impl Vault {
     }
 
     /// Writes secrets in this order, each by its service and user; when this
-    /// returns, they are durable.
+    /// returns, they are as durable as the store is. A file has all of them in
+    /// one write, or none.
     pub fn write_all(&self, secrets: Vec<(String, String, Secret)>) -> Result<(), VaultError> {
-        for (service, user, secret) in secrets {
-            self.write(&service, &user, &secret)?;
+        let Some(file) = &self.file else {
+            for (service, user, secret) in secrets {
+                self.write(&service, &user, &secret)?;
+            }
+            return Ok(());
+        };
+        if secrets.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        file.prepare()?;
+        let file = Arc::clone(file);
+        self.calls.call(move |_| Ok(file.write_all(secrets)?))
+    }
+
+    /// Reads the secrets of these services and users, a file only once.
+    pub fn read_all(&self, wanted: &[(String, String)]) -> Result<Vec<Option<Secret>>, VaultError> {
+        let Some(file) = &self.file else {
+            let read = |(service, user): &(String, String)| self.read(service, user);
+            return wanted.iter().map(read).collect();
+        };
+        let (file, wanted) = (Arc::clone(file), wanted.to_owned());
+        self.calls.call(move |_| Ok(file.read_all(&wanted)?))
     }
 
     /// Removes a secret; `false` where there was none.

@@ -211,6 +211,7 @@ async fn no_secret_is_in_any_output_log_or_file_but_the_vault() {
     let (ended, printed, log) = daemon.stop();
     assert!(ended.success());
     written.0.push(("run".to_owned(), printed + &log));
+    written.run(&machine, &["vault", "rekey"], "");
     // A password where none belongs.
     let misplaced = text.replace(
         "user = \"ops@example.com\"",

@@ -150,7 +150,8 @@ async fn watching(wire: Wire) -> usize {
     let config = Config::load(Some(&wire.configure(&folder, &server))).unwrap();
     let stop = CancellationToken::new();
     let sockets = [folder.path().join("control.sock")];
-    let running = daemon::run(config.clone(), &sockets, Arc::default(), stop.clone());
+    let reload = Arc::default();
+    let running = daemon::run(config.clone(), &sockets, reload, stop.clone());
     let idles = async {
         match wire.cut {
             None => server.wait_heard(1, "IDLE", 2).await,

@@ -599,7 +599,13 @@ async fn what_is_no_number_of_a_mail_is_refused() {
     let (_server, machine) = ready().await;
     assert_eq!(machine.run(&["held", "accept", "x"]).code, 2);
     assert_eq!(machine.run(&["held", "accept"]).code, 2);
-    assert_eq!(machine.run(&["held", "--json", "drop", "1"]).code, 2);
+    machine.run(&["held", "--json", "drop", "1"]).failed(
+        2,
+        "--json is for the list",
+        "held --json",
+    );
+    assert_eq!(machine.ok(&["held", "--log", "info", "list"]), "");
+    assert_eq!(machine.ok(&["held", "--json", "list"]), "");
     machine
         .run(&["held", "drop", "7"])
         .failed(1, "no mail 7 is held", "tokenwatch held");

@@ -23,6 +23,10 @@ mod process;
 mod dovecot_server;
 
 #[cfg(feature = "system-tests")]
+#[path = "../support/desktop.rs"]
+mod desktop;
+
+#[cfg(feature = "system-tests")]
 #[path = "../support/cyrus.rs"]
 mod cyrus_server;
 
@@ -33,6 +37,19 @@ mod netns;
 #[cfg(feature = "system-tests")]
 #[path = "../support/oidc.rs"]
 mod oidc_server;
+
+#[path = "../support/https.rs"]
+mod https;
+
+#[cfg(feature = "system-tests")]
+#[path = "../support/kubernetes.rs"]
+mod kubernetes;
+
+#[path = "../support/kv2.rs"]
+mod kv2;
+
+#[path = "../support/receivers.rs"]
+mod receivers;
 
 #[path = "../support/soak/mod.rs"]
 mod soaking;
@@ -82,4 +99,11 @@ mod soak;
 mod stimuli;
 #[cfg(feature = "system-tests")]
 mod system;
+mod vault;
+#[cfg(feature = "system-tests")]
+mod vault_keyutils;
+#[cfg(feature = "system-tests")]
+mod vault_native;
+#[cfg(feature = "system-tests")]
+mod vault_passphrase;
 mod watching;

@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::checking::Rig;
+use crate::https::{Https, Script};
 use crate::process::Machine;
-use crate::support::https::{Https, Script};
 use crate::support::mail::{TokenMail, token};
 use crate::support::salesforce::{Order, Salesforce};
 

@@ -18,13 +18,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokenwatch::sink::{Class, Delivered};
 
+use crate::https::Https;
+use crate::kubernetes::Kubernetes;
+use crate::kv2::Kv2;
+use crate::receivers::{Receiver, credential};
 use crate::support::ground::Ground;
-use crate::support::https::Https;
 use crate::support::imap_server::{ImapServer, Options};
-use crate::support::kubernetes::Kubernetes;
-use crate::support::kv2::Kv2;
 use crate::support::mail::{TokenMail, token};
-use crate::support::receivers::{Receiver, credential};
 use crate::watching;
 
 const USER: &str = "mariana@idalko.com";
@@ -161,7 +161,8 @@ async fn the_credential_goes_to_the_clipboard() {
     let mut get = machine.command(&["credential", "get", USER]);
     let mut get = get.stdout(Stdio::piped()).spawn().unwrap();
     let mut copy = compositor.client("wl-copy");
-    copy.stdin(get.stdout.take().unwrap());
+    // It stays until the display goes, and says so.
+    copy.stdin(get.stdout.take().unwrap()).stderr(Stdio::null());
     assert!(copy.status().unwrap().success());
     assert!(get.wait().unwrap().success());
     let mut paste = compositor.client("wl-paste");
@@ -351,11 +352,12 @@ async fn simple_salesforce_logs_in_with_the_file() {
     );
     let script =
         format!("{elsewhere}{script}\nprint(salesforce.session_id, salesforce.sf_instance)\n");
-    let folder = option_env!("CARGO_TARGET_TMPDIR").unwrap();
+    let folder = env!("CARGO_TARGET_TMPDIR");
     let python = Path::new(folder).join("simple-salesforce/bin/python");
     let log_in = || {
         Command::new(&python)
             .args(["-I", "-c", &script])
+            .env("NO_PROXY", "localhost")
             .env("REQUESTS_CA_BUNDLE", place.path("ca.pem"))
             .output()
             .expect("simple-salesforce, which `tests/run` installs")

@@ -3,9 +3,9 @@
 use serde_json::json;
 use tokenwatch::sink::{Class, Credential, Delivered};
 
-use crate::support::https::Https;
-use crate::support::kv2::Kv2;
-use crate::support::receivers::{Receiver, credential};
+use crate::https::Https;
+use crate::kv2::Kv2;
+use crate::receivers::{Receiver, credential};
 
 const PATH: &str = "exalate/mariana@idalko.com";
 
@@ -79,7 +79,7 @@ async fn who_writes_in_between_is_not_overwritten_unseen() {
         (error.class(), error.code()),
         (Class::Transient, "conflict")
     );
-    assert_eq!(store.kv2.versions(PATH), [other.clone()]);
+    assert_eq!(store.kv2.versions(PATH), std::slice::from_ref(&other));
     // The next try looks again.
     assert_eq!(receiver.deliver(&credential).await.unwrap(), Delivered::New);
     assert_eq!(store.kv2.versions(PATH), [other, pair(&credential)]);

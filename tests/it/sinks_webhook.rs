@@ -8,8 +8,8 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use tokenwatch::sink::{Class, Credential, Delivered, SinkError};
 
-use crate::support::https::{Asked, Https, Script};
-use crate::support::receivers::{Receiver, credential};
+use crate::https::{Asked, Https, Script};
+use crate::receivers::{Receiver, credential};
 
 const PASSWORD: &str = "pa'ss\"wört TOKEN";
 

@@ -48,10 +48,10 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
 }
 
 /// A small disk, mounted for one test.
-struct Disk(PathBuf);
+pub struct Disk(PathBuf);
 
 impl Disk {
-    fn mount(at: &Path) -> Self {
+    pub fn mount(at: &Path) -> Self {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         std::fs::create_dir_all(at).unwrap();
         let options = format!(
@@ -83,7 +83,7 @@ impl Drop for Disk {
     }
 }
 
-fn as_root(program: &str) -> Command {
+pub fn as_root(program: &str) -> Command {
     if rustix::process::geteuid().is_root() {
         return Command::new(program);
     }

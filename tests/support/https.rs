@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::authority::Certified;
+use crate::support::authority::Certified;
 
 /// A running server. It ends with the process.
 pub struct Https {

@@ -1,11 +1,11 @@
-//! A key-value store of version 2 as HashiCorp Vault and OpenBao have it, mounted at `secret/`:
+//! A key-value store of version 2 as `HashiCorp` Vault and `OpenBao` have it, mounted at `secret/`:
 //! versions, check-and-set, deleted entries, a token.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -83,7 +83,7 @@ impl Store {
         if self.sealed {
             return Some(errors(StatusCode::SERVICE_UNAVAILABLE, "Vault is sealed"));
         }
-        let given = headers.get("x-vault-token").map(|token| token.as_bytes());
+        let given = headers.get("x-vault-token").map(HeaderValue::as_bytes);
         (given != Some(self.token.as_bytes()))
             .then(|| errors(StatusCode::FORBIDDEN, "permission denied"))
     }

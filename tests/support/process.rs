@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 pub(crate) struct Machine {
     pub folder: tempfile::TempDir,
     binary: PathBuf,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// What a command ended with.
@@ -42,9 +43,17 @@ impl Machine {
         let machine = Self {
             folder: tempfile::tempdir().unwrap(),
             binary: PathBuf::from(env!("CARGO_BIN_EXE_tokenwatch")),
+            environment: Vec::new(),
         };
         machine.configure(configuration);
         machine
+    }
+
+    /// A machine on which all that runs has this variable.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
     }
 
     pub(crate) fn configure(&self, configuration: &str) {
@@ -68,6 +77,7 @@ impl Machine {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.folder.path())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .arg("--config")
             .arg(self.config_file())
             .args(arguments);

@@ -41,7 +41,7 @@ impl Receiver {
                 let text = std::fs::read_to_string(path).unwrap();
                 Some(Secret::new(text.trim_end_matches('\n').to_owned()))
             }
-            other => panic!("{other:?}"),
+            SecretSource::Credential(_) | SecretSource::Command(_) => panic!("{source:?}"),
         };
         let mut secrets = Secrets::default();
         for (name, source) in written.secrets() {

@@ -10,26 +10,28 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::errands::CheckJob;
 use super::super::secrets::{self, SecretError};
 use super::super::state::StateError;
+use super::desk::{Change, Desk};
 use super::standing::stands;
 use super::{Outcome, SecretName, Worker};
 use crate::INTERNAL_SERVICE;
 use crate::api::{AccountState, AccountStatus, VersionLine};
-use crate::config::{self, Verify};
+use crate::config::{self, SecretSource, Verify};
 use crate::journal::Kind;
-use crate::rotation::{self, Account, Action, Answer, Event, Label, Reception, Rules, Standing};
+use crate::rotation::{self, Account, Action, Answer, Event, Label, Reception, Rules};
 use crate::secret::Secret;
 
 impl Worker {
-    /// Hands a trusted notice to the rotation and carries its actions out.
+    /// Hands a trusted notice to the rotation, and puts what follows on the desk.
     pub(super) fn take(
         &mut self,
+        desk: &mut Desk,
         configured: &config::Account,
         event: Event,
         taken_before: bool,
         dry_run: bool,
         now: Timestamp,
     ) -> Result<Outcome, StateError> {
-        let account = match self.account(&configured.username) {
+        let account = match self.account(desk, &configured.username) {
             // What is wrong with one account must not stop the others' mails.
             Err(error @ (StateError::Document { .. } | StateError::Vanished(_))) => {
                 return Ok(Outcome::because(
@@ -41,15 +43,12 @@ impl Worker {
             }
             account => account?,
         };
-        let password = self.password(configured, dry_run)?;
+        let password = self.password(desk, configured, dry_run)?;
         let source = match &event {
             Event::Notice { source, .. } => Some(source.clone()),
             Event::Reconcile | Event::Due | Event::Answered { .. } | Event::RollBack => None,
         };
         let step = account.step(event, password.print(), &rules(configured), now);
-        if !dry_run {
-            self.carry_out(&account, &step, configured, &password, now)?;
-        }
         // A crash between the vault and the journal: this mail brought the
         // token that is known now.
         let brought_it = step
@@ -63,6 +62,9 @@ impl Worker {
             Some(Reception::Duplicate) | None => Kind::Duplicate,
             Some(Reception::Older) => Kind::Older,
         };
+        if !dry_run {
+            self.carry_out(desk, account, step, configured, &password)?;
+        }
         Ok(Outcome {
             kind,
             reason: None,
@@ -72,15 +74,29 @@ impl Worker {
         })
     }
 
-    /// Lets something happen to an account.
+    /// Lets something happen to an account, and makes it durable.
     fn happen(
         &mut self,
         configured: &config::Account,
         event: Event,
         now: Timestamp,
     ) -> Result<Option<CheckJob>, StateError> {
-        let account = self.account(&configured.username)?;
-        let password = self.password(configured, false)?;
+        let mut desk = self.desk([configured])?;
+        let job = self.let_happen(&mut desk, configured, event, now)?;
+        self.clear(desk, &[], now)?;
+        Ok(job)
+    }
+
+    /// Lets something happen to an account, on the desk.
+    pub(super) fn let_happen(
+        &mut self,
+        desk: &mut Desk,
+        configured: &config::Account,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<Option<CheckJob>, StateError> {
+        let account = self.account(desk, &configured.username)?;
+        let password = self.password(desk, configured, false)?;
         if let Password::Unreadable(error) = &password {
             let told = self.standing.get(&configured.username);
             if told.is_none_or(|told| told.status.state != AccountState::PasswordMissing) {
@@ -90,72 +106,51 @@ impl Worker {
             }
         }
         let step = account.step(event, password.print(), &rules(configured), now);
-        self.carry_out(&account, &step, configured, &password, now)?;
-        if !step.actions.contains(&Action::Check) {
-            return Ok(None);
-        }
-        let newest = step.account.newest();
-        let pair = newest.and_then(|version| Some((version, version.token.as_ref()?)));
-        let (Some((version, token)), Password::Known { password, print }) = (pair, password) else {
-            return Ok(None);
-        };
-        Ok(Some(CheckJob {
-            account: configured.clone(),
-            token: version.fingerprint.clone(),
-            password: print,
-            both: password.followed_by(token),
-        }))
+        let job = step
+            .actions
+            .contains(&Action::Check)
+            .then(|| job(configured, &step.account, &password))
+            .flatten();
+        self.carry_out(desk, account, step, configured, &password)?;
+        Ok(job)
     }
 
     fn carry_out(
         &mut self,
-        before: &Account,
-        step: &rotation::Step,
+        desk: &mut Desk,
+        before: Account,
+        step: rotation::Step,
         configured: &config::Account,
         password: &Password,
-        now: Timestamp,
     ) -> Result<(), StateError> {
         let username = &configured.username;
-        // Until it is done: what fails here in the middle is tried again.
-        self.unsettled.insert(username.clone());
-        let mut writes = Vec::new();
         if step.actions.contains(&Action::Store) {
-            let name = document_name(username);
             let document = rotation::to_document(&step.account);
             let document = document.map_err(|source| StateError::Document {
                 username: username.clone(),
                 source,
             })?;
-            writes.push((INTERNAL_SERVICE.to_owned(), name, document));
+            desk.write(INTERNAL_SERVICE, &document_name(username), document);
         }
-        let composite = composite(&step.account, password);
-        let service = self.config.vault.service.clone();
         let mut publishes = false;
         if step.actions.contains(&Action::Publish)
-            && let Some(composite) = &composite
-            && self.vault.read(&service, username)?.as_ref() != Some(composite)
+            && let Some(composite) = composite(&step.account, password)
         {
-            publishes = true;
-            writes.push((service, username.clone(), composite.clone()));
+            let service = self.config.vault.service.clone();
+            let wanted = self.wanted(username, &composite)?;
+            desk.wants.push((username.clone(), wanted));
+            publishes = self.look_up(desk, &service, username)?.as_ref() != Some(&composite);
+            if publishes {
+                desk.write(&service, username, composite);
+            }
         }
-        self.vault.write_all(writes)?;
-        if step.actions.contains(&Action::Publish)
-            && let Some(composite) = &composite
-        {
-            self.tell_sinks(username, composite, now)?;
-        }
-        self.unsettled.remove(username);
-        let standing = stands(configured, &step.account, password.print(), now);
-        self.standing.insert(username.clone(), standing);
-        self.due(
-            username,
-            step.account.due(password.print(), &rules(configured), now),
-        );
-        tell(before, step, configured, password.print(), now);
-        if publishes {
-            tracing::info!(event = "credential.published", username = %username,
-                "the entry that others read was written");
-        }
+        desk.changes.push(Change {
+            before,
+            step,
+            configured: configured.clone(),
+            password: password.print().map(str::to_owned),
+            publishes,
+        });
         Ok(())
     }
 
@@ -227,8 +222,9 @@ impl Worker {
         let Some(configured) = config.account(username) else {
             return Ok(None);
         };
-        let account = self.account(&configured.username)?;
-        let password = self.password(configured, false)?;
+        let mut desk = self.desk([configured])?;
+        let account = self.account(&mut desk, &configured.username)?;
+        let password = self.password(&mut desk, configured, false)?;
         let previous = account.labelled(Label::Previous);
         let Some(previous) = previous.filter(|_| password.print().is_some()) else {
             return Ok(None);
@@ -240,11 +236,8 @@ impl Worker {
         Ok(Some(previous.id))
     }
 
-    pub(super) fn account(&self, username: &str) -> Result<Account, StateError> {
-        match self
-            .vault
-            .read(INTERNAL_SERVICE, &document_name(username))?
-        {
+    pub(super) fn account(&self, desk: &mut Desk, username: &str) -> Result<Account, StateError> {
+        match self.look_up(desk, INTERNAL_SERVICE, &document_name(username))? {
             Some(document) => {
                 rotation::from_document(&document).map_err(|source| StateError::Document {
                     username: username.to_owned(),
@@ -262,28 +255,35 @@ impl Worker {
 
     fn password(
         &mut self,
+        desk: &mut Desk,
         account: &config::Account,
         dry_run: bool,
     ) -> Result<Password, StateError> {
         let name = SecretName::Account(account.username.clone()).to_string();
-        match secrets::read(&account.password, &name, &self.vault) {
-            Ok(Some(password)) => {
-                let print = self.print("password", &password, dry_run)?;
-                Ok(Password::Known { password, print })
+        let found = if account.password == SecretSource::Vault {
+            self.look_up(desk, INTERNAL_SERVICE, &name)?
+        } else {
+            match secrets::read(&account.password, &name, &self.vault) {
+                Ok(found) => found,
+                Err(SecretError::Vault(error)) => return Err(error.into()),
+                Err(error) => return Ok(Password::Unreadable(error)),
             }
-            Ok(None) => Ok(Password::Missing),
-            Err(SecretError::Vault(error)) => Err(error.into()),
-            Err(error) => Ok(Password::Unreadable(error)),
-        }
+        };
+        let Some(password) = found else {
+            return Ok(Password::Missing);
+        };
+        let print = self.print("password", &password, dry_run)?;
+        Ok(Password::Known { password, print })
     }
 
     /// How the accounts stand.
     pub fn credentials(&mut self) -> Result<Vec<AccountStatus>, StateError> {
         let config = Arc::clone(&self.config);
         let now = Timestamp::now();
-        let stand = |configured| {
-            let password = self.password(configured, true)?;
-            let account = self.account(&configured.username)?;
+        let mut desk = self.desk(&config.accounts)?;
+        let stand = |configured: &config::Account| {
+            let password = self.password(&mut desk, configured, true)?;
+            let account = self.account(&mut desk, &configured.username)?;
             Ok(stands(configured, &account, password.print(), now).status)
         };
         config.accounts.iter().map(stand).collect()
@@ -301,7 +301,7 @@ impl Worker {
 
     /// All versions of an account's token, the newest first.
     pub fn history(&self, username: &str) -> Result<Vec<VersionLine>, StateError> {
-        let account = self.account(username)?;
+        let account = self.account(&mut Desk::default(), username)?;
         let line = |version: &rotation::Version| VersionLine {
             version: version.id,
             label: version.label.word().to_owned(),
@@ -342,6 +342,20 @@ impl Password {
     }
 }
 
+/// The login that a step wants.
+fn job(configured: &config::Account, account: &Account, password: &Password) -> Option<CheckJob> {
+    let Password::Known { password, print } = password else {
+        return None;
+    };
+    let version = account.newest()?;
+    Some(CheckJob {
+        account: configured.clone(),
+        token: version.fingerprint.clone(),
+        password: print.clone(),
+        both: password.followed_by(version.token.as_ref()?),
+    })
+}
+
 /// What others are to have now, if anything.
 fn composite(account: &Account, password: &Password) -> Option<Secret> {
     let Password::Known { password, print } = password else {
@@ -364,77 +378,7 @@ pub(super) fn rules(configured: &config::Account) -> Rules {
     }
 }
 
-/// What has become of an account, for the log.
-fn tell(
-    before: &Account,
-    step: &rotation::Step,
-    configured: &config::Account,
-    password: Option<&str>,
-    now: Timestamp,
-) {
-    let (username, account) = (&configured.username, &step.account);
-    let Some(version) = account.newest() else {
-        return;
-    };
-    let released = account.released(password);
-    let was = before.labelled(Label::Current);
-    if let Some(current) = released
-        && (was.map(|v| v.id) != Some(current.id) || before.password != account.password)
-    {
-        tracing::info!(event = "credential.updated", username = %username, version = current.id,
-            fingerprint = %current.fingerprint, proof = %current.proof,
-            "the credential is up to date");
-        if rules(configured).check && !account.is_proven(current) {
-            tracing::warn!(event = "credential.unverified", username = %username,
-                version = current.id,
-                "the credential could not be checked, and is used all the same");
-        }
-    }
-    if step.reception == Some(Reception::Updated) && version.label == Label::Pending {
-        if password.is_none() {
-            tracing::warn!(event = "credential.pending", username = %username,
-                version = version.id, fingerprint = %version.fingerprint, proof = %version.proof,
-                "a new token is kept; the Salesforce password is missing");
-        } else {
-            tracing::info!(event = "credential.pending", username = %username,
-                version = version.id, fingerprint = %version.fingerprint, proof = %version.proof,
-                "a new token is kept, and will be checked before it is used");
-        }
-    }
-    let checked = |account: &Account| account.newest().and_then(|version| version.checked);
-    let Some((answer, _)) = checked(account).filter(|_| checked(before) != checked(account)) else {
-        return;
-    };
-    match account.standing(password, &rules(configured), now) {
-        Standing::Current {
-            answer: Some(Answer::Works),
-        } => {
-            tracing::info!(event = "credential.verified", username = %username,
-                version = version.id, "Salesforce accepts the credential");
-        }
-        Standing::Refused {
-            next: Some(next), ..
-        } => tracing::warn!(event = "credential.refused", username = %username,
-            version = version.id, answer = answer.word(), next = %next,
-            "Salesforce refuses the credential; it is tried once more"),
-        Standing::Refused { next: None, .. } => {
-            tracing::error!(event = "credential.refused", username = %username,
-                version = version.id, answer = answer.word(),
-                "Salesforce refuses the credential: a person must act");
-        }
-        Standing::NoToken
-        | Standing::PasswordMissing
-        | Standing::Checking { .. }
-        | Standing::Current { .. } => {
-            let next = account.due(password, &rules(configured), now);
-            tracing::warn!(event = "credential.unchecked", username = %username,
-                version = version.id, answer = answer.word(),
-                next = next.map(tracing::field::display),
-                "the credential could not be checked");
-        }
-    }
-}
-
-fn document_name(username: &str) -> String {
+/// Under which name the account's document is kept.
+pub(super) fn document_name(username: &str) -> String {
     format!("document/{}", username.to_lowercase())
 }

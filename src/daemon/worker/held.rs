@@ -105,7 +105,8 @@ impl Worker {
             Some(confirm) if confirm == shown.confirm => {}
             Some(_) => return Err(HeldError::Changed(id)),
         }
-        let mut outcome = self.take(&account, event, false, false, now)?;
+        let mut desk = self.desk([&account])?;
+        let mut outcome = self.take(&mut desk, &account, event, false, false, now)?;
         settled(id, &outcome)?;
         outcome.detail = Some("a person accepted it".to_owned());
         let mailbox = self.config.mailbox(&report.place.mailbox);
@@ -120,9 +121,9 @@ impl Worker {
             message_id: shown.message_id.clone(),
             received: report.received,
         };
-        self.journal
-            .record(&record, None, now)
-            .map_err(StateError::from)?;
+        let records = [(record, None)];
+        self.clear(desk, &records, now)?;
+        let [(record, _)] = records;
         tracing::info!(
             event = "notice.accepted",
             id,
@@ -174,7 +175,8 @@ impl Worker {
             // journal, where it will be the `updated` that it was.
             Kind::Duplicate
         } else {
-            let foreseen = self.take(&account, event.clone(), false, true, now)?;
+            let mut desk = self.desk([&account])?;
+            let foreseen = self.take(&mut desk, &account, event.clone(), false, true, now)?;
             settled(id, &foreseen)?;
             foreseen.kind
         };

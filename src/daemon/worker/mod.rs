@@ -11,12 +11,14 @@
 //! known, and `start_up` writes the entry that was missed.
 
 mod accounts;
+mod desk;
 mod held;
 mod names;
 mod outbox;
 mod prints;
 mod secrets;
 mod standing;
+mod tell;
 mod thread;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,12 +34,13 @@ use super::state::{self, StateError};
 use crate::config::{After, Config, SecretSource};
 use crate::journal::{self, Cursor, Journal, Kind, Place, Record};
 use crate::judge::{Finding, Judgement};
-use crate::notice::{NotANotice, Notice};
+use crate::notice::{Envelope, NotANotice, Notice};
 use crate::rotation::{Event, Source};
 use crate::secret::Secret;
 use crate::sender::Verdict;
 use crate::vault::Vault;
 
+use desk::Desk;
 pub use names::SecretName;
 pub(super) use outbox::{DeliveryJob, Undelivered};
 pub use thread::Handle;
@@ -77,6 +80,31 @@ pub struct Report {
     pub cursor: Option<Cursor>,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
+}
+
+impl Report {
+    fn envelope(&self) -> Option<&Envelope> {
+        match &self.content {
+            Content::Judged(judgement) => Some(&judgement.envelope),
+            Content::TooLarge { .. }
+            | Content::Unreadable
+            | Content::Unfetchable
+            | Content::Gone => None,
+        }
+    }
+
+    fn notice(&self) -> Option<&Notice> {
+        match &self.content {
+            Content::Judged(judgement) => match &judgement.finding {
+                Finding::Notice(notice, _) => Some(notice),
+                Finding::NotANotice(_) => None,
+            },
+            Content::TooLarge { .. }
+            | Content::Unreadable
+            | Content::Unfetchable
+            | Content::Gone => None,
+        }
+    }
 }
 
 /// What is to be thought of a mail.
@@ -158,17 +186,20 @@ impl Worker {
     /// wrong with one account keeps none of the others from being watched.
     pub fn start_up(&mut self) -> Result<(), StateError> {
         let config = Arc::clone(&self.config);
+        let now = Timestamp::now();
+        let mut desk = self.desk(&config.accounts)?;
         for account in &config.accounts {
-            match self.reconcile(account) {
+            match self.let_happen(&mut desk, account, Event::Reconcile, now) {
                 Err(error @ (StateError::Document { .. } | StateError::Vanished(_))) => {
                     tracing::error!(event = "account.unreadable", username = %account.username,
                         error = %crate::chain(&error), hint = error.hint(),
                         "an account cannot be kept");
                     self.unsettled.insert(account.username.clone());
                 }
-                reconciled => reconciled?,
+                happened => drop(happened?),
             }
         }
+        self.clear(desk, &[], now)?;
         self.expire_held(Timestamp::now())?;
         self.tell_board()
     }
@@ -199,19 +230,52 @@ impl Worker {
     /// Takes a mail in. When this returns, its outcome and all that it brought
     /// are durable.
     pub fn receive(&mut self, report: Report) -> Result<Outcome, StateError> {
+        let mut outcomes = self.receive_all(vec![report])?;
+        outcomes.pop().ok_or(StateError::Stopped)
+    }
+
+    /// Takes mails in, in this order. When this returns, their outcomes and all
+    /// that they brought are durable; where it fails, none was taken in.
+    pub fn receive_all(&mut self, reports: Vec<Report>) -> Result<Vec<Outcome>, StateError> {
         let now = Timestamp::now();
-        let (message_id, sender) = match &report.content {
-            Content::Judged(judgement) => (
-                judgement.envelope.message_id.clone(),
-                judgement.envelope.from.clone(),
-            ),
-            Content::TooLarge { .. }
-            | Content::Unreadable
-            | Content::Unfetchable
-            | Content::Gone => (None, None),
-        };
-        let known = self.journal.outcome(&report.place)?;
-        let mut outcome = self.decide(&report, known, now)?;
+        let config = Arc::clone(&self.config);
+        let accounts = reports.iter().filter_map(|report| {
+            let notice = report.notice()?;
+            config.account(notice.username.as_str())
+        });
+        let mut desk = self.desk(accounts)?;
+        let mut outcomes = Vec::with_capacity(reports.len());
+        let mut records = Vec::new();
+        let mut known_before = Vec::new();
+        for report in reports {
+            let known = self.journal.outcome(&report.place)?;
+            let outcome = self.conclude_on(&mut desk, &report, known, now)?;
+            if !report.dry_run {
+                records.push(self.record_of(report, &outcome));
+                known_before.push(known);
+            }
+            outcomes.push(outcome);
+        }
+        if records.is_empty() {
+            return Ok(outcomes);
+        }
+        self.clear(desk, &records, now)?;
+        for (((record, _), outcome), known) in records.iter().zip(&outcomes).zip(known_before) {
+            log(record, outcome, known == Some(outcome.kind));
+        }
+        self.tell_board()?;
+        Ok(outcomes)
+    }
+
+    /// What becomes of a mail, with what became of it before.
+    fn conclude_on(
+        &mut self,
+        desk: &mut Desk,
+        report: &Report,
+        known: Option<Kind>,
+        now: Timestamp,
+    ) -> Result<Outcome, StateError> {
+        let mut outcome = self.decide(desk, report, known, now)?;
         if let Some(known) = known.filter(|known| known.is_settled() && !outcome.kind.is_settled())
         {
             // Its key may be gone from the DNS since: that undoes nothing.
@@ -232,33 +296,29 @@ impl Worker {
                 ..Outcome::because(Kind::Ignored, why.code(), why.detail())
             };
         }
-        outcome.message_id = message_id;
-        if report.dry_run {
-            return Ok(outcome);
-        }
-        let after = self
-            .config
-            .mailbox(&report.place.mailbox)
-            .is_some_and(|mailbox| mailbox.after != After::Nothing);
+        outcome.message_id = report.envelope().and_then(|it| it.message_id.clone());
+        Ok(outcome)
+    }
+
+    fn record_of(&self, report: Report, outcome: &Outcome) -> (Record, Option<Cursor>) {
+        let mailbox = self.config.mailbox(&report.place.mailbox);
         let record = Record {
-            after,
-            place: report.place,
+            after: mailbox.is_some_and(|mailbox| mailbox.after != After::Nothing),
             kind: outcome.kind,
             reason: outcome.reason.clone(),
             detail: outcome.detail.clone(),
             username: outcome.username.clone(),
-            sender,
+            sender: report.envelope().and_then(|it| it.from.clone()),
             message_id: outcome.message_id.clone(),
             received: report.received,
+            place: report.place,
         };
-        self.journal.record(&record, report.cursor, now)?;
-        log(&record, &outcome, known == Some(outcome.kind));
-        self.tell_board()?;
-        Ok(outcome)
+        (record, report.cursor)
     }
 
     fn decide(
         &mut self,
+        desk: &mut Desk,
         report: &Report,
         known: Option<Kind>,
         now: Timestamp,
@@ -325,7 +385,7 @@ impl Worker {
                 Some(account) => {
                     let event = self.event(report, judgement, notice, verdict.to_string())?;
                     let taken_before = known.is_some_and(Kind::is_settled);
-                    self.take(&account, event, taken_before, report.dry_run, now)
+                    self.take(desk, &account, event, taken_before, report.dry_run, now)
                 }
             },
         }

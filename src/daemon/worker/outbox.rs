@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::state::StateError;
 use super::Worker;
+use super::desk::Desk;
 use crate::api::{SinkState, SinkStatus};
 use crate::config::Sink;
 use crate::journal::Parcel;
@@ -39,24 +40,20 @@ pub(in crate::daemon) struct Undelivered {
 }
 
 impl Worker {
-    /// Notes what the sinks of an account are to be told.
-    pub(super) fn tell_sinks(
+    /// What the sinks of an account are to be told, as keyed hashes.
+    pub(super) fn wanted(
         &mut self,
         username: &str,
         composite: &Secret,
-        now: Timestamp,
-    ) -> Result<(), StateError> {
+    ) -> Result<Vec<(String, String)>, StateError> {
         let config = std::sync::Arc::clone(&self.config);
         let mut wanted = Vec::new();
         for sink in config.sinks_of(username) {
             // Another path or address is another delivery.
             let print = self.print(&format!("{sink:?}"), composite, false)?;
-            wanted.push((sink.name.as_str(), print));
+            wanted.push((sink.name.clone(), print));
         }
-        if self.journal.want(username, &wanted, new_id, now)? {
-            self.bell.notify_one();
-        }
-        Ok(())
+        Ok(wanted)
     }
 
     /// What is due, for as many as there is room for.
@@ -65,17 +62,17 @@ impl Worker {
         now: Timestamp,
         room: usize,
     ) -> Result<Vec<DeliveryJob>, StateError> {
-        let mut jobs = Vec::new();
-        for parcel in self.journal.parcels()? {
-            if jobs.len() >= room {
-                break;
-            }
-            let key = (parcel.sink.clone(), parcel.username.clone());
+        let mut parcels = self.journal.parcels()?;
+        parcels.retain(|parcel| {
             let is_due = parcel.delivered.is_none() && parcel.next_try <= now;
-            if !is_due || self.under_way.contains(&key) {
-                continue;
-            }
-            match self.take_up(parcel, now) {
+            is_due && !self.under_way.contains(&key(parcel))
+        });
+        parcels.truncate(room);
+        let mut desk = self.desk_of(&parcels)?;
+        let mut jobs = Vec::new();
+        for parcel in parcels {
+            let key = key(&parcel);
+            match self.take_up(&mut desk, parcel, now) {
                 Ok(Some(job)) => {
                     self.under_way.insert(key);
                     jobs.push(job);
@@ -89,9 +86,16 @@ impl Worker {
         Ok(jobs)
     }
 
+    /// A desk with what is kept for the accounts that parcels are of.
+    fn desk_of(&self, parcels: &[Parcel]) -> Result<Desk, StateError> {
+        let account = |parcel: &Parcel| self.config.account(&parcel.username);
+        self.desk(parcels.iter().filter_map(account))
+    }
+
     /// What a parcel has in it. `None` where it is not to be delivered, or not now.
     fn take_up(
         &mut self,
+        desk: &mut Desk,
         parcel: Parcel,
         now: Timestamp,
     ) -> Result<Option<DeliveryJob>, StateError> {
@@ -100,7 +104,7 @@ impl Worker {
             parcel.username.clone(),
             parcel.id.clone(),
         );
-        match self.job(parcel) {
+        match self.job(desk, parcel) {
             // What is wrong with one account keeps nobody from hearing of the others.
             Err(error @ (StateError::Document { .. } | StateError::Vanished(_))) => {
                 let next_try = now.saturating_add(SignedDuration::from_secs(WAITS.1));
@@ -130,12 +134,12 @@ impl Worker {
 
     /// What the sinks were told once, to see whether they still have it.
     pub(in crate::daemon) fn delivered_jobs(&mut self) -> Result<Vec<DeliveryJob>, StateError> {
+        let mut parcels = self.journal.parcels()?;
+        parcels.retain(|parcel| parcel.delivered.is_some());
+        let mut desk = self.desk_of(&parcels)?;
         let mut jobs = Vec::new();
-        for parcel in self.journal.parcels()? {
-            if parcel.delivered.is_none() {
-                continue;
-            }
-            match self.job(parcel) {
+        for parcel in parcels {
+            match self.job(&mut desk, parcel) {
                 // Its problem is on the board.
                 Err(StateError::Document { .. } | StateError::Vanished(_)) => {}
                 job => jobs.extend(job?),
@@ -144,16 +148,17 @@ impl Worker {
         Ok(jobs)
     }
 
-    fn job(&self, parcel: Parcel) -> Result<Option<DeliveryJob>, StateError> {
+    fn job(&self, desk: &mut Desk, parcel: Parcel) -> Result<Option<DeliveryJob>, StateError> {
         let username = parcel.username;
         let known = |sink: &Sink| sink.name == parcel.sink;
         if !self.config.sinks_of(&username).any(known) {
             return Ok(None);
         }
-        let Some(secret) = self.vault.read(&self.config.vault.service, &username)? else {
+        let service = &self.config.vault.service;
+        let Some(secret) = self.look_up(desk, service, &username)? else {
             return Ok(None);
         };
-        let account = self.account(&username)?;
+        let account = self.account(desk, &username)?;
         let current = account.labelled(Label::Current);
         let credential = Credential {
             secret,
@@ -210,10 +215,8 @@ impl Worker {
 
     /// When something is due next, for an account or a sink.
     pub(in crate::daemon) fn next_errand(&self) -> Result<Option<Timestamp>, StateError> {
-        let waits = |parcel: &Parcel| {
-            let key = (parcel.sink.clone(), parcel.username.clone());
-            parcel.delivered.is_none() && !self.under_way.contains(&key)
-        };
+        let waits =
+            |parcel: &Parcel| parcel.delivered.is_none() && !self.under_way.contains(&key(parcel));
         let parcels = self.journal.parcels()?;
         let parcels = parcels.iter().filter(|parcel| waits(parcel));
         let parcels = parcels.map(|parcel| parcel.next_try);
@@ -274,6 +277,11 @@ impl Worker {
     }
 }
 
+/// For whom a parcel is: sink and username.
+fn key(parcel: &Parcel) -> (String, String) {
+    (parcel.sink.clone(), parcel.username.clone())
+}
+
 /// Doubled with each failure, and longer where a person must act.
 fn wait(tries: u32, failure: &Undelivered) -> SignedDuration {
     let (first, most) = WAITS;
@@ -284,6 +292,6 @@ fn wait(tries: u32, failure: &Undelivered) -> SignedDuration {
     usual.max(asked.unwrap_or_default())
 }
 
-fn new_id() -> String {
+pub(super) fn new_id() -> String {
     format!("msg_{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
 }

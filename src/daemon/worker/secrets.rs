@@ -67,6 +67,17 @@ impl Worker {
         Ok(secrets::read(source, &name.to_string(), &self.vault)?)
     }
 
+    /// Keeps many secrets at once. What follows from them is for `start_up`.
+    pub fn keep_all(
+        &mut self,
+        secrets: impl Iterator<Item = (SecretName, Secret)>,
+    ) -> Result<(), StateError> {
+        let entry = |(name, secret): (SecretName, Secret)| {
+            (INTERNAL_SERVICE.to_owned(), name.to_string(), secret)
+        };
+        Ok(self.vault.write_all(secrets.map(entry).collect())?)
+    }
+
     /// Keeps a secret that nobody has typed in.
     pub fn keep(&mut self, name: &SecretName, secret: &Secret) -> Result<(), StateError> {
         let kept = self

@@ -183,7 +183,12 @@ fn a_unit_has_a_whole_name() {
         })
     };
     for unit in ["exalate.service", "a@b.service", "dev-sda\\x2d1.device"] {
-        assert!(sink(unit).is_ok(), "{unit}");
+        let shown = format!("{:?}", sink(unit).unwrap());
+        let words = format!("[\"--no-ask-password\", \"reload-or-restart\", \"--\", {unit:?}]");
+        assert!(
+            shown.contains("\"systemctl\"") && shown.contains(&words),
+            "{shown}"
+        );
     }
     for unit in [
         "",

@@ -124,27 +124,24 @@ fn by_compose(file: &str) -> String {
     let text = line.strip_prefix("SALESFORCE_PASSWORD=").unwrap();
     let mut value = String::new();
     let mut rest = text.chars();
-    match text.chars().next() {
-        Some(quote @ ('\'' | '"')) => {
-            rest.next();
-            loop {
-                match rest.next().expect("the quotes are closed") {
-                    c if c == quote => break,
-                    '\\' => match rest.next().expect("the quotes are closed") {
-                        c if c == quote => value.push(c),
-                        c @ ('\\' | '$') if quote == '"' => value.push(c),
-                        c => value.extend(['\\', c]),
-                    },
-                    '$' if quote == '"' => panic!("a variable"),
-                    c => value.push(c),
-                }
+    if let Some(quote @ ('\'' | '"')) = text.chars().next() {
+        rest.next();
+        loop {
+            match rest.next().expect("the quotes are closed") {
+                c if c == quote => break,
+                '\\' => match rest.next().expect("the quotes are closed") {
+                    c if c == quote => value.push(c),
+                    c @ ('\\' | '$') if quote == '"' => value.push(c),
+                    c => value.extend(['\\', c]),
+                },
+                '$' if quote == '"' => panic!("a variable"),
+                c => value.push(c),
             }
-            assert_eq!(rest.as_str(), "");
         }
-        _ => {
-            assert!(!text.contains(['$', '#']) && text.trim() == text);
-            value.push_str(text);
-        }
+        assert_eq!(rest.as_str(), "");
+    } else {
+        assert!(!text.contains(['$', '#']) && text.trim() == text);
+        value.push_str(text);
     }
     value
 }
@@ -156,7 +153,7 @@ fn nasty_passwords_are_read_back_by_sh_systemd_and_compose() {
     for (file, secret) in files.iter().zip(NASTY) {
         assert_eq!(by_systemd(file), *secret, "{file}");
         // No spelling of it means the same to sh and to compose.
-        let has_none = secret.contains('`') && secret.contains('\'');
+        let has_none = secret.contains('`') && (secret.contains('\'') || secret.ends_with('\\'));
         assert!(has_none || by_compose(file) == *secret, "{file}");
         let literal = render::docker_env(&credential("u@x.y", secret)).unwrap();
         let literal = String::from_utf8(literal.into_bytes().to_vec()).unwrap();
@@ -201,7 +198,8 @@ fn json_and_raw_hold_any_text() {
         let raw = render::raw(&credential).into_bytes();
         assert_eq!(*raw, secret.as_bytes());
         let line = render::json_line(&render::Object::of(&credential)).into_bytes();
-        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let end = line.iter().position(|byte| *byte == b'\n');
+        assert_eq!(end, Some(line.len() - 1));
         let value: Value = serde_json::from_slice(&line).unwrap();
         let expected = json!({
             "username": "mariana@idalko.com", "password": secret, "version": 7,

@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 
 use super::error::FileError;
 use super::{FileOptions, VaultError};
+use crate::secret::Secret;
 use disk::read_private;
 use key::Keys;
 
@@ -138,6 +139,35 @@ impl FileStore {
         }
         self.seen.store(content.generation, Ordering::Release);
         Ok(content)
+    }
+
+    /// Writes all of them, or none.
+    pub(super) fn write_all(
+        &self,
+        secrets: Vec<(String, String, Secret)>,
+    ) -> Result<(), FileError> {
+        self.change(|content| {
+            for (service, user, secret) in secrets {
+                let secret = Zeroizing::new(secret.expose().to_owned());
+                let users = content.entries.entry(service).or_default();
+                users.insert(user, secret);
+            }
+            true
+        })?;
+        Ok(())
+    }
+
+    /// What there is of these services and users.
+    pub(super) fn read_all(
+        &self,
+        wanted: &[(String, String)],
+    ) -> Result<Vec<Option<Secret>>, FileError> {
+        let entries = self.load()?.entries;
+        let find = |(service, user): &(String, String)| {
+            let secret = entries.get(service)?.get(user)?;
+            Some(Secret::new(secret.as_str().to_owned()))
+        };
+        Ok(wanted.iter().map(find).collect())
     }
 
     fn change(&self, change: impl FnOnce(&mut Content) -> bool) -> Result<bool, FileError> {

@@ -36,6 +36,7 @@ impl<'a> Rekeying<'a> {
         }
         let missing = || FileError::KeyMissing(store.keys.path().to_owned());
         let old = store.keys.identity()?.ok_or_else(missing)?;
+        store.prove()?;
         store.keys.prepare()?;
         let new = store.keys.make_aside()?;
         Ok(Self { store, old, new })

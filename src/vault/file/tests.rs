@@ -219,10 +219,16 @@ fn a_key_that_asks_for_too_much_work_is_refused() {
         Ok(secret("correct horse"))
     }
     let folder = tempfile::tempdir().unwrap();
-    let header = "age-encryption.org/v1\n-> scrypt rF0/NwblUHHTpgQgRpe5CQ 30\ngUjEymFKMVXQEKdMMHL24oYexjE3TIC0O0zGSqJ2aUY\n--- ";
-    let mut sealed = header.as_bytes().to_vec();
-    sealed.extend(b"zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz\n");
-    sealed.extend([0; 64]);
+    let mut lock = age::scrypt::Recipient::new("correct horse".to_owned().into());
+    lock.set_work_factor(10);
+    let text = Identity::generate().to_string();
+    let key = secrecy::ExposeSecret::expose_secret(&text);
+    let mut sealed = age::encrypt(&lock, key.as_bytes()).unwrap();
+    disk::replace(&folder.path().join("vault.key.age"), &sealed).unwrap();
+    open(asking(folder.path(), right)).unwrap();
+    // The factor stands at the end of the second line.
+    let end = sealed.windows(4).position(|at| at == b" 10\n").unwrap();
+    sealed[end + 1] = b'3';
     disk::replace(&folder.path().join("vault.key.age"), &sealed).unwrap();
     let error = open(asking(folder.path(), right)).err().unwrap();
     assert!(
