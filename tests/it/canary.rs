@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
 use crate::checking::Rig;
+use crate::https::{Https, Script};
 use crate::process::{Machine, files};
-use crate::support::https::{Https, Script};
 use crate::support::imap_server::{ImapServer, Options};
 use crate::support::mail::{TokenMail, token};
 use crate::support::salesforce::{Order, SESSION, Salesforce};
