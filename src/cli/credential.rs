@@ -110,19 +110,21 @@ async fn history(reach: Reach, username: &str, json: bool) -> anyhow::Result<()>
     }
     let mut out = stdout();
     for version in &versions {
+        let login = match (&version.verdict, version.checked) {
+            (Some(verdict), Some(checked)) => format!("  login {verdict} {}", second(checked)),
+            _ => String::new(),
+        };
         writeln!(
             out,
-            "{:>3}  {:<10} since {}  token {} of {}",
+            "{:>3}  {:<10} since {}  token {} of {}{login}  {}  {}",
             version.version,
             version.label,
             second(version.moved),
             version.fingerprint,
             second(version.originated),
+            version.source,
+            version.proof
         )?;
-        writeln!(out, "     mail  {}  {}", version.source, version.proof)?;
-        if let (Some(verdict), Some(checked)) = (&version.verdict, version.checked) {
-            writeln!(out, "     login {verdict} at {}", second(checked))?;
-        }
     }
     out.flush()?;
     Ok(())
