@@ -195,8 +195,7 @@ impl Meeting {
     fn check(self, bound: u64) {
         self.daemon.wait_for("credential.updated", |_| true);
         assert_eq!(self.machine.credential(USER), composite());
-        let history = self.machine.ok(&["credential", "history", USER]);
-        assert_eq!(history.lines().count(), 1, "{history}");
+        assert_eq!(self.machine.versions(USER), 1);
         let peak = self.daemon.peak();
         assert!(peak <= bound, "{peak} KiB of {bound}");
         assert_eq!(self.daemon.count("daemon.ready"), 1);

@@ -163,6 +163,13 @@ impl Machine {
         (ended.code == 0).then_some(ended.stdout)
     }
 
+    /// How many versions of an account's token are known.
+    pub(crate) fn versions(&self, username: &str) -> usize {
+        let printed = self.ok(&["credential", "history", "--json", username]);
+        let versions: Value = serde_json::from_str(&printed).unwrap();
+        versions.as_array().unwrap().len()
+    }
+
     /// Starts the daemon, and waits until it is ready.
     pub(crate) fn daemon(&self) -> Daemon {
         let daemon = self.daemon_at("info");
