@@ -1,12 +1,17 @@
 //! Secrets from wherever the configuration says they are. They are read when
 //! they are needed and kept nowhere else.
 
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
 use crate::config::{self, SecretSource};
@@ -94,7 +99,17 @@ fn file(path: &Path) -> Result<Secret, SecretError> {
         path: path.to_owned(),
         source,
     };
-    let file = std::fs::File::open(path).map_err(failed)?;
+    // A pipe in its place would keep the worker waiting for whoever writes to it.
+    let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(nonblock);
+    let file = options.open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        )));
+    }
     from_reader(file)
         .map_err(failed)?
         .ok_or(SecretError::Unusable)
@@ -105,11 +120,17 @@ fn command(argv: &[String]) -> Result<Secret, SecretError> {
         return Err(SecretError::Unusable);
     };
     let failed = || SecretError::Command(program.clone());
-    let mut child = Command::new(program)
+    let mut starting = Command::new(program);
+    for name in config::not_for_children() {
+        starting.env_remove(name);
+    }
+    let mut child = starting
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        // With what it starts in turn, so that it can be ended with it.
+        .process_group(0)
         .spawn()
         .map_err(|source| SecretError::Start {
             program: program.clone(),
@@ -127,7 +148,11 @@ fn command(argv: &[String]) -> Result<Secret, SecretError> {
             // It may have closed its output and go on all the same.
             None if begun.elapsed() < DEADLINE => std::thread::sleep(Duration::from_millis(5)),
             None => {
-                child.kill().map_err(|_| failed())?;
+                // Nobody has waited for it yet, so the number is still its own.
+                let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                if let Some(group) = group {
+                    kill_process_group(group, Signal::KILL).unwrap_or_default();
+                }
                 break child.wait().map_err(|_| failed())?;
             }
         }
@@ -194,6 +219,41 @@ mod tests {
         let hangs = argv(&["sh", "-c", "echo x; exec >&-; sleep 60"]);
         assert!(matches!(command(&hangs), Err(SecretError::Command(_))));
         assert!(begun.elapsed() < DEADLINE * 2);
+    }
+
+    #[test]
+    fn what_a_command_started_is_ended_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let alive = folder.path().join("pid");
+        let script = format!("sleep 60 & echo $! > {}; wait", alive.display());
+        assert!(matches!(
+            command(&argv(&["sh", "-c", &script])),
+            Err(SecretError::Command(_))
+        ));
+        let pid = std::fs::read_to_string(&alive).unwrap();
+        let process = format!("/proc/{}/stat", pid.trim());
+        // It is killed, and gone or waited for by nobody yet.
+        let begun = Instant::now();
+        loop {
+            match std::fs::read_to_string(&process) {
+                Err(_) => break,
+                Ok(stat) if stat.contains(") Z") => break,
+                Ok(stat) => assert!(begun.elapsed() < DEADLINE, "it is alive: {stat}"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let made = Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let (send, read) = mpsc::sync_channel(1);
+        std::thread::spawn(move || send.send(file(&path)));
+        let read = read.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert!(matches!(read, Err(SecretError::File { .. })));
     }
 
     #[test]

@@ -123,7 +123,8 @@ impl File {
 
     fn replace(&self, path: &Path, content: &[u8]) -> Result<(), SinkError> {
         let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".new");
+        // No username becomes a name with `~` in it, so this is the file of no other account.
+        temporary.push(".new~");
         let temporary = PathBuf::from(temporary);
         // One that a crash left behind may be anybody's by now.
         match fs::remove_file(&temporary) {
@@ -149,8 +150,9 @@ impl File {
             .map_err(failed("fsync", folder))
     }
 
-    /// Mode and owner come before the secret does. The mode comes first: a file that was given
-    /// away is not ours to change any more.
+    /// Mode and owner come before the secret does: the group first, so that the mode lets in
+    /// nobody who could keep the file open until the secret is in it; the user last, because a
+    /// file that was given away is not ours to change any more.
     fn fill(&self, temporary: &Path, content: &[u8]) -> Result<(), SinkError> {
         let mut file = OpenOptions::new()
             .create_new(true)
@@ -159,13 +161,17 @@ impl File {
             .custom_flags(flags(OFlags::NOFOLLOW))
             .open(temporary)
             .map_err(failed("make", temporary))?;
+        let made = file.metadata().map_err(failed("look at", temporary))?;
+        let give = |user: Option<u32>, group: Option<u32>| {
+            fchown(&file, user, group).map_err(failed("set the owner of", temporary))
+        };
+        if self.group.is_some_and(|group| group != made.gid()) {
+            give(None, self.group)?;
+        }
         file.set_permissions(Permissions::from_mode(self.mode))
             .map_err(failed("set the mode of", temporary))?;
-        let made = file.metadata().map_err(failed("look at", temporary))?;
-        let is_theirs = self.user.is_none_or(|user| user == made.uid())
-            && self.group.is_none_or(|group| group == made.gid());
-        if !is_theirs {
-            fchown(&file, self.user, self.group).map_err(failed("set the owner of", temporary))?;
+        if self.user.is_some_and(|user| user != made.uid()) {
+            give(self.user, None)?;
         }
         file.write_all(content)
             .map_err(failed("write", temporary))?;

@@ -102,7 +102,7 @@ fn what_lies_in_the_way_is_replaced_and_not_followed() {
     std::fs::File::create(&victim).unwrap();
     let path = folder.path().join("x");
     symlink(&victim, &path).unwrap();
-    symlink(&victim, folder.path().join("x.new")).unwrap();
+    symlink(&victim, folder.path().join("x.new~")).unwrap();
     let sink = sink(file(path.clone(), Format::Raw));
     let credential = credential("u@x.y", "secret");
     assert_eq!(delivered(&sink, &credential).unwrap(), Delivered::New);
@@ -239,4 +239,55 @@ fn a_template_that_cannot_work_is_refused_when_it_is_read() {
     assert_eq!(error.code(), "template");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
     assert_eq!(names(folder.path()), ["template"]);
+}
+
+#[test]
+fn the_file_of_an_account_is_no_other_accounts_temporary_file() {
+    // A sandbox called `new` has the usernames of production with `.new` behind them.
+    let folder = tempfile::tempdir().unwrap();
+    let sink = sink(file(folder.path().join("{username}"), Format::Raw));
+    let sandbox = credential("mariana@idalko.com.new", "of-the-sandbox");
+    let production = credential("mariana@idalko.com", "of-production");
+    assert_eq!(delivered(&sink, &sandbox).unwrap(), Delivered::New);
+    assert_eq!(delivered(&sink, &production).unwrap(), Delivered::New);
+    let both = ["mariana@idalko.com", "mariana@idalko.com.new"];
+    assert_eq!(names(folder.path()), both);
+    assert_eq!(delivered(&sink, &sandbox).unwrap(), Delivered::Already);
+}
+
+#[test]
+fn a_group_that_is_not_the_files_never_may_open_it() {
+    if !rustix::process::geteuid().is_root() {
+        // Who is not root can give a file to no group but his own.
+        return;
+    }
+    const THEIRS: u32 = 65_534;
+    let folder = tempfile::tempdir().unwrap();
+    let sink = sink(FileOptions {
+        mode: 0o640,
+        owner: Some(format!(":{THEIRS}")),
+        ..file(folder.path().join("x"), Format::Raw)
+    });
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (path, stop) = (folder.path(), &stop);
+        let watching = scope.spawn(move || {
+            let mut seen = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                for name in names(path) {
+                    let Ok(found) = std::fs::symlink_metadata(path.join(&name)) else {
+                        continue;
+                    };
+                    seen += usize::from(found.mode() & 0o040 != 0 && found.gid() != THEIRS);
+                }
+            }
+            seen
+        });
+        for at in 0..2000 {
+            let secret = format!("secret-{at}");
+            delivered(&sink, &credential("u@x.y", &secret)).unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(watching.join().unwrap(), 0);
+    });
 }
