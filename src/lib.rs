@@ -9,6 +9,7 @@
 //! IMAP server ──▶ mailbox ──bytes──▶ notice ──▶ sender ──trusted──▶ rotation ──actions──▶ vault
 //!                    ▲                  └─ judge ─┘                                         │
 //!                    └────────── the cursor moves last ◀───────── journal ◀─────────────────┘
+//!                                                                    └──errands──▶ salesforce, sink
 //! ```
 //!
 //! In reading order:
@@ -42,7 +43,8 @@
 //! 4. **Nobody else writes our credentials.** Only a trusted sender changes anything,
 //!    or a person who accepts a mail and has seen what that will do.
 //! 5. **No secret leaves.** Not in a log, a status, an error, a journal row.
-//! 6. **No lock-out.** This version never logs in to Salesforce.
+//! 6. **No lock-out.** A pair of token and password is tried once, or twice
+//!    where the mail was young.
 //! 7. **One writer.** All change goes through one worker.
 //! 8. **The mailbox is left as it was.** EXAMINE and BODY.PEEK, unless `after` says so.
 //! 9. **Bounded.** Whatever a server sends, our memory is bounded.
