@@ -3,8 +3,11 @@
 //! What is wanted is noted in the journal when the entry that others read is
 //! written, and again at every start: a crash between the two loses nothing. It
 //! is handed out once at a time for a sink and account, so that what a sink
-//! hears of an account is in order.
+//! hears of an account is in order. A command or a unit of systemd waits for the
+//! files of the account that stand before it in the configuration: it may be what
+//! has them read.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::state::StateError;
 use super::Worker;
 use crate::api::{SinkState, SinkStatus};
-use crate::config::Sink;
+use crate::config::{Config, Receiver, Sink};
 use crate::journal::Parcel;
 use crate::rotation::Label;
 use crate::secret::Secret;
@@ -66,16 +69,18 @@ impl Worker {
         room: usize,
     ) -> Result<Vec<DeliveryJob>, StateError> {
         let mut jobs = Vec::new();
-        for parcel in self.journal.parcels()? {
+        let parcels = self.journal.parcels()?;
+        let open = Open::of(&parcels);
+        for parcel in &parcels {
             if jobs.len() >= room {
                 break;
             }
             let key = (parcel.sink.clone(), parcel.username.clone());
             let is_due = parcel.delivered.is_none() && parcel.next_try <= now;
-            if !is_due || self.under_way.contains(&key) {
+            if !is_due || self.under_way.contains(&key) || open.holds_up(parcel, &self.config) {
                 continue;
             }
-            match self.take_up(parcel, now) {
+            match self.take_up(parcel.clone(), now) {
                 Ok(Some(job)) => {
                     self.under_way.insert(key);
                     jobs.push(job);
@@ -210,11 +215,14 @@ impl Worker {
 
     /// When something is due next, for an account or a sink.
     pub(in crate::daemon) fn next_errand(&self) -> Result<Option<Timestamp>, StateError> {
+        let parcels = self.journal.parcels()?;
+        let open = Open::of(&parcels);
         let waits = |parcel: &Parcel| {
             let key = (parcel.sink.clone(), parcel.username.clone());
-            parcel.delivered.is_none() && !self.under_way.contains(&key)
+            parcel.delivered.is_none()
+                && !self.under_way.contains(&key)
+                && !open.holds_up(parcel, &self.config)
         };
-        let parcels = self.journal.parcels()?;
         let parcels = parcels.iter().filter(|parcel| waits(parcel));
         let parcels = parcels.map(|parcel| parcel.next_try);
         Ok(parcels.chain(self.due.values().copied()).min())
@@ -271,6 +279,36 @@ impl Worker {
             username: parcel.username,
         };
         Ok(parcels.into_iter().filter(configured).map(status).collect())
+    }
+}
+
+/// What is not delivered yet, by sink and username.
+struct Open<'a>(BTreeSet<(&'a str, &'a str)>);
+
+impl<'a> Open<'a> {
+    fn of(parcels: &'a [Parcel]) -> Self {
+        let open = parcels
+            .iter()
+            .filter(|parcel| parcel.delivered.is_none())
+            .map(|parcel| (parcel.sink.as_str(), parcel.username.as_str()));
+        Self(open.collect())
+    }
+
+    /// Whether a file has to be written first.
+    fn holds_up(&self, parcel: &Parcel, config: &Config) -> bool {
+        let sinks = || config.sinks_of(&parcel.username);
+        let may_read = sinks().any(|sink| {
+            sink.name == parcel.sink
+                && matches!(sink.to, Receiver::Command { .. } | Receiver::Systemd { .. })
+        });
+        may_read
+            && sinks()
+                .take_while(|sink| sink.name != parcel.sink)
+                .filter(|sink| matches!(sink.to, Receiver::File { .. }))
+                .any(|sink| {
+                    self.0
+                        .contains(&(sink.name.as_str(), parcel.username.as_str()))
+                })
     }
 }
 
