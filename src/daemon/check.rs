@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::doors::{Doors, proxy};
+use super::errands;
 use super::looking::Tools;
 use super::state::{self, StateError};
 use super::worker::Worker;
@@ -38,6 +39,7 @@ impl Doctor {
     pub async fn examine(self, lines: mpsc::Sender<CheckLine>, offline: bool) {
         let report = Report(lines);
         self.accounts(&report).await;
+        self.sinks(&report).await;
         if offline {
             return;
         }
@@ -76,6 +78,25 @@ impl Doctor {
                 report
                     .ill("vault", crate::chain(&error), error.hint())
                     .await;
+            }
+        }
+    }
+
+    /// Whether each sink has what it needs. None is told of anything.
+    async fn sinks(&self, report: &Report) {
+        for sink in &self.config.sinks {
+            let what = format!("sink {}", sink.name);
+            let accounts = self.config.accounts.iter();
+            let usernames: Vec<_> = accounts
+                .map(|account| account.username.as_str())
+                .filter(|username| sink.wants(username))
+                .collect();
+            let ills = errands::look_at(sink, &usernames, &self.tools).await;
+            if ills.is_empty() {
+                report.well(&what, "it is set up").await;
+            }
+            for (found, hint) in ills {
+                report.ill(&what, found, hint).await;
             }
         }
     }

@@ -5,11 +5,15 @@
 //! alone; one that takes too long is ended with everything that it started, but for what has left
 //! its process group (setsid(2)).
 
+use std::env;
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::fs::Access;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin};
@@ -32,8 +36,8 @@ pub(super) struct Command {
     arguments: Vec<String>,
     limit: Duration,
     hidden: Vec<OsString>,
-    /// It gets the credential.
-    reads: bool,
+    /// The unit that it is about; it gets no credential then.
+    unit: Option<String>,
 }
 
 impl Command {
@@ -46,7 +50,7 @@ impl Command {
             arguments: arguments.to_vec(),
             limit: options.timeout,
             hidden: options.hidden.clone(),
-            reads: true,
+            unit: None,
         })
     }
 
@@ -73,8 +77,27 @@ impl Command {
             arguments: arguments.map(str::to_owned).to_vec(),
             limit,
             hidden: hidden.to_vec(),
-            reads: false,
+            unit: Some(unit.to_owned()),
         })
+    }
+
+    /// Whether there is such a program that we may run.
+    pub(super) fn look(&self) -> Result<(), SinkError> {
+        let may_run = |path: &Path| {
+            let found = std::fs::metadata(path)?;
+            if !found.is_file() {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            Ok(rustix::fs::access(path, Access::EXEC_OK)?)
+        };
+        if self.program.contains('/') {
+            return may_run(Path::new(&self.program)).map_err(|source| self.lost(source));
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        if env::split_paths(&path).any(|folder| may_run(&folder.join(&self.program)).is_ok()) {
+            return Ok(());
+        }
+        Err(self.lost(io::ErrorKind::NotFound.into()))
     }
 
     /// Runs it to its end.
@@ -83,7 +106,7 @@ impl Command {
         let mut group = Group::of(&child);
         let input = child.stdin.take();
         let ended = timeout(self.limit, async {
-            let written = feed(input, self.reads.then(|| input_of(credential)));
+            let written = feed(input, self.unit.is_none().then(|| input_of(credential)));
             tokio::pin!(written);
             tokio::select! {
                 biased;
@@ -116,7 +139,7 @@ impl Command {
         }
         command
             .args(&self.arguments)
-            .stdin(if self.reads {
+            .stdin(if self.unit.is_none() {
                 Stdio::piped()
             } else {
                 Stdio::null()
@@ -132,7 +155,7 @@ impl Command {
             })
     }
 
-    fn lost(&self, source: std::io::Error) -> SinkError {
+    fn lost(&self, source: io::Error) -> SinkError {
         SinkError::Start {
             program: self.program.clone(),
             source,
@@ -143,7 +166,13 @@ impl Command {
         let program = self.program.clone();
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(Delivered::New),
-            (Some(exit), _) => Err(SinkError::Exit { program, exit }),
+            (Some(exit), _) => Err(match &self.unit {
+                Some(unit) => SinkError::NotRestarted {
+                    unit: unit.clone(),
+                    exit,
+                },
+                None => SinkError::Exit { program, exit },
+            }),
             (None, signal) => Err(SinkError::Signal {
                 program,
                 signal: signal.unwrap_or_default(),

@@ -65,6 +65,14 @@ pub enum SinkError {
         /// Its exit code.
         exit: i32,
     },
+    /// systemd did not reload or restart the unit.
+    #[error("`systemctl reload-or-restart {unit}` ended with exit code {exit}")]
+    NotRestarted {
+        /// The unit.
+        unit: String,
+        /// The exit code of `systemctl`.
+        exit: i32,
+    },
     /// The program was ended by a signal.
     #[error("{program} was ended by signal {signal}")]
     Signal {
@@ -90,8 +98,8 @@ pub enum SinkError {
     /// A secret that the request needs was not given.
     #[error("the secret for {0} is not there")]
     NoSecret(String),
-    /// The key of the signature begins with `whsec_` and is no Base64.
-    #[error("the signing key begins with whsec_ and is no Base64")]
+    /// The key of the signature begins with `whsec_` and is no Base64, or ends there.
+    #[error("the signing key begins with whsec_ and is no key in Base64")]
     SigningKey,
     /// There is no answer that could be used.
     #[error(transparent)]
@@ -141,6 +149,7 @@ impl SinkError {
             Self::Io { source, .. } | Self::Start { source, .. } => of_io(source),
             Self::Http(HttpError::Proxy(_) | HttpError::Client(_)) => Class::Person,
             Self::Exit { .. }
+            | Self::NotRestarted { .. }
             | Self::Signal { .. }
             | Self::TimedOut { .. }
             | Self::Http(
@@ -177,7 +186,7 @@ impl SinkError {
             Self::Unfit(_) => "unfit",
             Self::NoProgram | Self::Start { .. } => "does-not-start",
             Self::Unit(_) => "unit",
-            Self::Exit { .. } => "exit-code",
+            Self::Exit { .. } | Self::NotRestarted { .. } => "exit-code",
             Self::Signal { .. } => "signal",
             Self::TimedOut { .. } => "timed-out",
             Self::Url(_) => "url",
@@ -224,6 +233,9 @@ impl SinkError {
             Self::Unit(_) => "write the unit's whole name, such as exalate.service",
             Self::Exit { .. } | Self::Signal { .. } => {
                 "run the command by hand as the daemon's user; it gets the credential as JSON on standard input"
+            }
+            Self::NotRestarted { .. } => {
+                "see `systemctl status` of the unit, and that polkit lets the daemon's user restart it (docs/recipes.md has the rule)"
             }
             Self::TimedOut { .. } => "find out what it waits for, or raise `timeout`",
             Self::Url(_) => "write an https:// address; http:// is for this machine only",

@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags};
 use zeroize::Zeroizing;
 
 use super::render;
@@ -67,7 +67,10 @@ impl File {
 
     /// Writes the file, unless it is as it should be.
     pub(super) fn write(&self, credential: &Credential) -> Result<Delivered, SinkError> {
-        let (path, content) = (self.path_of(credential), self.content_of(credential)?);
+        let (path, content) = (
+            self.path_of(&credential.username),
+            self.content_of(credential)?,
+        );
         if self.holds(&path, &content) {
             return Ok(Delivered::Already);
         }
@@ -78,12 +81,22 @@ impl File {
     /// Whether the file is as it should be.
     pub(super) fn is_right(&self, credential: &Credential) -> bool {
         self.content_of(credential)
-            .is_ok_and(|content| self.holds(&self.path_of(credential), &content))
+            .is_ok_and(|content| self.holds(&self.path_of(&credential.username), &content))
     }
 
-    fn path_of(&self, credential: &Credential) -> PathBuf {
+    /// Whether files can be made in the folder of this user's.
+    pub(super) fn look(&self, username: &str) -> Result<(), SinkError> {
+        let path = self.path_of(username);
+        let folder = folder(&path);
+        // Who may write into a folder and not pass through it makes no file there.
+        rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(io::Error::from)
+            .map_err(failed("write to", folder))
+    }
+
+    fn path_of(&self, username: &str) -> PathBuf {
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"@._+-".contains(&b);
-        let username = render::encoded(&credential.username, is_plain);
+        let username = render::encoded(username, is_plain);
         PathBuf::from(self.path.replace("{username}", &username))
     }
 
@@ -141,10 +154,7 @@ impl File {
             fs::remove_file(&temporary).unwrap_or_default();
             return Err(error);
         }
-        let folder = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let folder = folder(path);
         Handle::open(folder)
             .and_then(|folder| folder.sync_all())
             .map_err(failed("fsync", folder))
@@ -177,6 +187,12 @@ impl File {
             .map_err(failed("write", temporary))?;
         file.sync_all().map_err(failed("fsync", temporary))
     }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn is_content(file: Handle, content: &[u8]) -> bool {

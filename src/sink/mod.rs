@@ -198,6 +198,23 @@ impl Sink {
         Ok(Self(Arc::new(receiver)))
     }
 
+    /// Looks at what a delivery for this user needs on this machine, as far as that can be seen
+    /// without one: the folder of a file, the program of a command. Nobody is told of anything.
+    ///
+    /// # Errors
+    ///
+    /// What would most likely keep a delivery from working.
+    pub async fn look(&self, username: &str) -> Result<(), SinkError> {
+        let sink = Arc::clone(&self.0);
+        let username = username.to_owned();
+        on_disk(move || match &*sink {
+            Receiver::File(file) => file.look(&username),
+            Receiver::Command(command) => command.look(),
+            Receiver::Webhook(_) | Receiver::Kv2(_) => Ok(()),
+        })
+        .await?
+    }
+
     /// Hands the credential over, once.
     ///
     /// Dropping the future gives the delivery up: a command is killed with all that it started,

@@ -247,7 +247,9 @@ fn signature(key: &Secret, parts: &[&[u8]; 3]) -> Result<String, SinkError> {
     let key = match key.expose().strip_prefix(PREFIX) {
         Some(encoded) => STANDARD_NO_PAD
             .decode(encoded.trim_end_matches('='))
-            .map_err(|_| SinkError::SigningKey)?,
+            .ok()
+            .filter(|key| !key.is_empty())
+            .ok_or(SinkError::SigningKey)?,
         None => key.expose().as_bytes().to_vec(),
     };
     let key = hmac::Key::new(hmac::HMAC_SHA256, &Zeroizing::new(key));

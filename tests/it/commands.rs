@@ -408,6 +408,80 @@ fn a_password_may_come_from_elsewhere() {
 }
 
 #[test]
+fn a_command_that_prints_a_password_gets_nothing_that_is_for_the_daemon_alone() {
+    let machine = Machine::new("");
+    let seen = machine.folder.path().join("seen");
+    let script = machine.folder.path().join("script");
+    std::fs::write(&script, format!("env > {}; echo pass", seen.display())).unwrap();
+    let account = format!("username = \"{USER}\"");
+    let from = format!(
+        "{account}\npassword = \"command:/bin/sh {}\"",
+        script.display()
+    );
+    machine.configure(&basic().replace(&account, &from));
+    let ended = machine
+        .command(&["credential", "list"])
+        .env("NOTIFY_SOCKET", "/nowhere")
+        .env("TOKENWATCH__TRUST__ACCEPT", "receiver")
+        .output();
+    let said = String::from_utf8(ended.unwrap().stderr).unwrap();
+    let seen = std::fs::read_to_string(&seen).unwrap_or(said);
+    assert!(seen.contains("PATH="), "{seen}");
+    assert!(
+        !seen.contains("NOTIFY_SOCKET") && !seen.contains("TOKENWATCH__"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn what_a_sink_lacks_is_said_before_it_is_needed() {
+    let machine = Machine::new("");
+    let folder = machine.folder.path().display().to_string();
+    let template = "[[sink]]\nkind = \"file\"\nname = \"t\"\npath = \"FOLDER/x\"\ntemplate = \"FOLDER/t.tmpl\"\n";
+    let sinks = format!(
+        "[[sink]]\nkind = \"file\"\nname = \"f\"\npath = \"FOLDER/out/{{username}}\"\n{template}\
+         [[sink]]\nkind = \"command\"\nname = \"c\"\nargv = [\"FOLDER/program\"]\n\
+         [[sink]]\nkind = \"webhook\"\nname = \"w\"\nurl = \"https://127.0.0.1:1/\"\nheaders = {{ \"X-Key\" = \"file:FOLDER/key\" }}\n"
+    );
+    machine.configure(&(basic() + &sinks.replace("FOLDER", &folder)));
+    let ended = machine.run(&["check", "--offline"]);
+    assert_eq!(ended.code, 1);
+    let checked = ended.stdout;
+    for line in [
+        "✗ sink f: cannot write to ",
+        "see that the folder is there",
+        "✗ sink t: cannot read ",
+        "✗ sink c: ",
+        "✗ sink w: the secret sink/w is not there",
+        "hint: run `tokenwatch secret set sink/w`",
+        "✗ sink w: the secret sink/w/x-key: a secret cannot be read",
+    ] {
+        assert!(checked.contains(line), "{line}: {checked}");
+    }
+
+    let made = |name: &str, mode: u32| {
+        let path = machine.folder.path().join(name);
+        std::fs::write(&path, "{{ password }}").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    made("program", 0o644);
+    let checked = machine.run(&["check", "--offline"]).stdout;
+    assert!(checked.contains("✗ sink c: "), "{checked}");
+    made("program", 0o755);
+    made("t.tmpl", 0o644);
+    made("key", 0o600);
+    std::fs::create_dir(machine.folder.path().join("out")).unwrap();
+    machine.set_secret("sink/w", "key");
+    let checked = machine.run(&["check", "--offline"]).stdout;
+    for name in ["f", "t", "c", "w"] {
+        assert!(
+            checked.contains(&format!("✓ sink {name}: it is set up")),
+            "{checked}"
+        );
+    }
+}
+
+#[test]
 fn two_daemons_of_one_user_are_told_apart() {
     let (one, two) = (Machine::new(&basic()), Machine::new(&basic()));
     let runtime = one.folder.path().join("run");

@@ -431,3 +431,40 @@ async fn an_account_that_cannot_be_read_keeps_no_sink_from_the_others() {
     assert!(!hint.is_empty(), "{status:#}");
     assert!(daemon.stop().0.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_comes_after_a_file_finds_the_new_one() {
+    // What restarts a reader of the file must not do it while the old one is there.
+    let file =
+        "[[sink]]\nkind = \"file\"\nname = \"env\"\npath = \"FOLDER/out/env\"\nformat = \"raw\"\n";
+    let program = "[[sink]]\nkind = \"command\"\nname = \"restart\"\nargv = [\"/bin/cp\", \"FOLDER/out/env\", \"FOLDER/seen\"]\n";
+    let first = "[[sink]]\nkind = \"command\"\nname = \"first\"\nargv = [\"/bin/touch\", \"FOLDER/touched\"]\n";
+    let rig = rig(&(account(USER) + first + file + program)).await;
+    let machine = &rig.machine;
+    let daemon = machine.daemon();
+    rig.deliver(USER, &token(1), 1);
+    let failed = daemon.wait_for("sink.failed", |_| true);
+    assert_eq!(failed["sink"], "env");
+    daemon.wait_for("sink.delivered", |line| line["sink"] == "first");
+    let status = machine.wait_status(|status| sink(status, "env")["attempts"] == 1);
+    let waits = sink(&status, "restart");
+    assert_eq!(
+        (&waits["state"], &waits["attempts"]),
+        (&"waiting".into(), &0.into())
+    );
+    assert!(daemon.stop().0.success());
+
+    std::fs::create_dir(path(machine, "out")).unwrap();
+    let daemon = machine.daemon();
+    all_told(machine);
+    assert_eq!(read(machine, "seen"), Some(composite(1)));
+    assert_eq!(daemon.count("sink.failed"), 0);
+    for seed in 2..=6 {
+        rig.deliver(USER, &token(seed), 0);
+        // Two for the first, and three for each that came since.
+        let count = 3 * usize::try_from(seed).unwrap() - 1;
+        daemon.wait_for_nth("sink.delivered", count, |_| true);
+        assert_eq!(read(machine, "seen"), Some(composite(seed)));
+    }
+    assert!(daemon.stop().0.success());
+}

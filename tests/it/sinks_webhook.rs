@@ -264,6 +264,9 @@ async fn what_is_missing_for_a_request_is_said_before_it_is_sent() {
     let secret = |text: &str| tokenwatch::secret::Secret::new(text.to_owned());
     receiver.secrets.key = Some(secret("whsec_hunter2!"));
     assert_eq!(code(&receiver, &credential).await, "signing-key");
+    // A key of nothing is known to everybody.
+    receiver.secrets.key = Some(secret("whsec_"));
+    assert_eq!(code(&receiver, &credential).await, "signing-key");
     receiver.secrets.key = None;
     assert_eq!(code(&receiver, &credential).await, "no-secret");
     receiver.secrets.key = Some(secret("any text is a key"));

@@ -172,6 +172,52 @@ pub(super) async fn look_after(tools: &Tools, receivers: &Receivers) {
     }
 }
 
+/// What keeps a sink from being told of these users' credentials, as far as that can be seen
+/// without telling it: what was found, and what a person can do about it.
+pub(in crate::daemon) async fn look_at(
+    configured: &config::Sink,
+    usernames: &[&str],
+    tools: &Tools,
+) -> Vec<(String, String)> {
+    let mut ills = Vec::new();
+    match set_up(configured, &tools.doors).await {
+        Ok(sink) => {
+            for username in usernames {
+                let looked = sink.look(username).await;
+                let ill = looked.map_err(|error| (crate::chain(&error), error.hint().to_owned()));
+                // Most often it is the same for all of them.
+                ills.extend(ill.err().filter(|ill| !ills.contains(ill)));
+            }
+        }
+        Err(source) => {
+            let name = configured.name.clone();
+            let error = SetUpError { name, source };
+            ills.push((crate::chain(&error.source), error.hint()));
+        }
+    }
+    for (name, source) in configured.secrets() {
+        let Some(key) = SecretName::parse(&name) else {
+            continue;
+        };
+        let source = source.clone();
+        let read = tools
+            .worker
+            .run(move |worker| worker.secret_from(&source, &key));
+        match read.await {
+            Ok(Some(_)) => {}
+            Ok(None) => ills.push((
+                format!("the secret {name} is not there"),
+                format!("run `tokenwatch secret set {name}`"),
+            )),
+            Err(error) => ills.push((
+                format!("the secret {name}: {}", crate::chain(&error)),
+                error.hint(),
+            )),
+        }
+    }
+    ills
+}
+
 async fn set_up(configured: &config::Sink, doors: &Doors) -> Result<Sink, UnusableSink> {
     let options = match configured.to.clone() {
         Receiver::File {

@@ -21,7 +21,7 @@ use super::looking::Tools;
 use super::state::StateError;
 use super::worker::Worker;
 pub(super) use check::CheckJob;
-pub(super) use deliver::Receivers;
+pub(super) use deliver::{Receivers, look_at};
 pub use deliver::{SetUpError, UnusableSink};
 
 /// How many are under way at once.

@@ -3,8 +3,11 @@
 //! What is wanted is noted in the journal when the entry that others read is
 //! written, and again at every start: a crash between the two loses nothing. It
 //! is handed out once at a time for a sink and account, so that what a sink
-//! hears of an account is in order.
+//! hears of an account is in order. A command or a unit of systemd waits for the
+//! files of the account that stand before it in the configuration: it may be what
+//! has them read.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,7 +16,7 @@ use super::super::state::StateError;
 use super::Worker;
 use super::desk::Desk;
 use crate::api::{SinkState, SinkStatus};
-use crate::config::Sink;
+use crate::config::{Config, Receiver, Sink};
 use crate::journal::Parcel;
 use crate::rotation::Label;
 use crate::secret::Secret;
@@ -62,12 +65,16 @@ impl Worker {
         now: Timestamp,
         room: usize,
     ) -> Result<Vec<DeliveryJob>, StateError> {
-        let mut parcels = self.journal.parcels()?;
-        parcels.retain(|parcel| {
-            let is_due = parcel.delivered.is_none() && parcel.next_try <= now;
-            is_due && !self.under_way.contains(&key(parcel))
-        });
-        parcels.truncate(room);
+        let all = self.journal.parcels()?;
+        let open = Open::of(&all);
+        let is_due = |parcel: &&Parcel| {
+            parcel.delivered.is_none()
+                && parcel.next_try <= now
+                && !self.under_way.contains(&key(parcel))
+                && !open.holds_up(parcel, &self.config)
+        };
+        let due = all.iter().filter(is_due).take(room);
+        let parcels: Vec<Parcel> = due.cloned().collect();
         let mut desk = self.desk_of(&parcels)?;
         let mut jobs = Vec::new();
         for parcel in parcels {
@@ -215,9 +222,13 @@ impl Worker {
 
     /// When something is due next, for an account or a sink.
     pub(in crate::daemon) fn next_errand(&self) -> Result<Option<Timestamp>, StateError> {
-        let waits =
-            |parcel: &Parcel| parcel.delivered.is_none() && !self.under_way.contains(&key(parcel));
         let parcels = self.journal.parcels()?;
+        let open = Open::of(&parcels);
+        let waits = |parcel: &Parcel| {
+            parcel.delivered.is_none()
+                && !self.under_way.contains(&key(parcel))
+                && !open.holds_up(parcel, &self.config)
+        };
         let parcels = parcels.iter().filter(|parcel| waits(parcel));
         let parcels = parcels.map(|parcel| parcel.next_try);
         Ok(parcels.chain(self.due.values().copied()).min())
@@ -280,6 +291,36 @@ impl Worker {
 /// For whom a parcel is: sink and username.
 fn key(parcel: &Parcel) -> (String, String) {
     (parcel.sink.clone(), parcel.username.clone())
+}
+
+/// What is not delivered yet, by sink and username.
+struct Open<'a>(BTreeSet<(&'a str, &'a str)>);
+
+impl<'a> Open<'a> {
+    fn of(parcels: &'a [Parcel]) -> Self {
+        let open = parcels
+            .iter()
+            .filter(|parcel| parcel.delivered.is_none())
+            .map(|parcel| (parcel.sink.as_str(), parcel.username.as_str()));
+        Self(open.collect())
+    }
+
+    /// Whether a file has to be written first.
+    fn holds_up(&self, parcel: &Parcel, config: &Config) -> bool {
+        let sinks = || config.sinks_of(&parcel.username);
+        let may_read = sinks().any(|sink| {
+            sink.name == parcel.sink
+                && matches!(sink.to, Receiver::Command { .. } | Receiver::Systemd { .. })
+        });
+        may_read
+            && sinks()
+                .take_while(|sink| sink.name != parcel.sink)
+                .filter(|sink| matches!(sink.to, Receiver::File { .. }))
+                .any(|sink| {
+                    self.0
+                        .contains(&(sink.name.as_str(), parcel.username.as_str()))
+                })
+    }
 }
 
 /// Doubled with each failure, and longer where a person must act.
