@@ -308,7 +308,7 @@ fn the_outbox_holds_one_parcel_for_a_sink_and_account_the_newest() {
     let folder = tempfile::tempdir().unwrap();
     let journal = journal(folder.path());
     let want = |print: &str, id: &str, day| {
-        let wanted = [("sink", print.to_owned())];
+        let wanted = [("sink".to_owned(), print.to_owned())];
         let id = || id.to_owned();
         journal.want("u@x.y", &wanted, id, at(day)).unwrap()
     };
