@@ -27,8 +27,8 @@ pub use account::{Account, Verify};
 pub use error::ConfigError;
 pub use mailbox::{After, Auth, Grant, Mailbox, Oauth2, Provider, Proxy, Tls};
 pub use paths::{
-    credentials_directory, not_for_children, place_of_a_new_one, sockets, sockets_to_serve,
-    state_dir_of_the_system, stderr_is_the_journal,
+    credentials_directory, not_for_children, place_of_a_new_one, programs, sockets,
+    sockets_to_serve, state_dir_of_the_system, stderr_is_the_journal,
 };
 pub use sink::{FileFormat, Receiver, Sink};
 pub use webhook::{Webhook, WebhookFormat};

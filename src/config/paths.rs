@@ -97,6 +97,11 @@ pub fn credentials_directory() -> Option<PathBuf> {
     variable("CREDENTIALS_DIRECTORY")
 }
 
+/// Where programs are looked for whose names say no folder.
+pub fn programs() -> Vec<PathBuf> {
+    env::var_os("PATH").map_or_else(Vec::new, |path| env::split_paths(&path).collect())
+}
+
 /// The variables that are for the daemon alone: systemd's way to talk to it, and its own
 /// configuration. A child that had them could speak in its name.
 pub fn not_for_children() -> Vec<OsString> {

@@ -5,11 +5,10 @@
 //! alone; one that takes too long is ended with everything that it started, but for what has left
 //! its process group (setsid(2)).
 
-use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -81,8 +80,9 @@ impl Command {
         })
     }
 
-    /// Whether there is such a program that we may run.
-    pub(super) fn look(&self) -> Result<(), SinkError> {
+    /// Whether there is such a program that we may run; without a folder in its name, in one of
+    /// `programs`.
+    pub(super) fn look(&self, programs: &[PathBuf]) -> Result<(), SinkError> {
         let may_run = |path: &Path| {
             let found = std::fs::metadata(path)?;
             if !found.is_file() {
@@ -93,8 +93,8 @@ impl Command {
         if self.program.contains('/') {
             return may_run(Path::new(&self.program)).map_err(|source| self.lost(source));
         }
-        let path = env::var_os("PATH").unwrap_or_default();
-        if env::split_paths(&path).any(|folder| may_run(&folder.join(&self.program)).is_ok()) {
+        let mut places = programs.iter().map(|folder| folder.join(&self.program));
+        if places.any(|place| may_run(&place).is_ok()) {
             return Ok(());
         }
         Err(self.lost(io::ErrorKind::NotFound.into()))

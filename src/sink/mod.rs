@@ -199,17 +199,18 @@ impl Sink {
     }
 
     /// Looks at what a delivery for this user needs on this machine, as far as that can be seen
-    /// without one: the folder of a file, the program of a command. Nobody is told of anything.
+    /// without one: the folder of a file, the program of a command, which is looked for in the
+    /// folders `programs`. Nobody is told of anything.
     ///
     /// # Errors
     ///
     /// What would most likely keep a delivery from working.
-    pub async fn look(&self, username: &str) -> Result<(), SinkError> {
+    pub async fn look(&self, username: &str, programs: &[PathBuf]) -> Result<(), SinkError> {
         let sink = Arc::clone(&self.0);
-        let username = username.to_owned();
+        let (username, programs) = (username.to_owned(), programs.to_vec());
         on_disk(move || match &*sink {
             Receiver::File(file) => file.look(&username),
-            Receiver::Command(command) => command.look(),
+            Receiver::Command(command) => command.look(&programs),
             Receiver::Webhook(_) | Receiver::Kv2(_) => Ok(()),
         })
         .await?

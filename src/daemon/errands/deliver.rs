@@ -182,8 +182,9 @@ pub(in crate::daemon) async fn look_at(
     let mut ills = Vec::new();
     match set_up(configured, &tools.doors).await {
         Ok(sink) => {
+            let programs = config::programs();
             for username in usernames {
-                let looked = sink.look(username).await;
+                let looked = sink.look(username, &programs).await;
                 let ill = looked.map_err(|error| (crate::chain(&error), error.hint().to_owned()));
                 // Most often it is the same for all of them.
                 ills.extend(ill.err().filter(|ill| !ills.contains(ill)));

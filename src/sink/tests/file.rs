@@ -257,11 +257,11 @@ fn the_file_of_an_account_is_no_other_accounts_temporary_file() {
 
 #[test]
 fn a_group_that_is_not_the_files_never_may_open_it() {
+    const THEIRS: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
         // Who is not root can give a file to no group but his own.
         return;
     }
-    const THEIRS: u32 = 65_534;
     let folder = tempfile::tempdir().unwrap();
     let sink = sink(FileOptions {
         mode: 0o640,
