@@ -73,7 +73,7 @@ impl Worker {
     }
 
     /// Lets something happen to an account.
-    fn happen(
+    pub(super) fn happen(
         &mut self,
         configured: &config::Account,
         event: Event,
@@ -172,7 +172,7 @@ impl Worker {
         room: usize,
     ) -> Result<Vec<CheckJob>, StateError> {
         let config = Arc::clone(&self.config);
-        let mut jobs = Vec::new();
+        let (mut jobs, mut has_changed) = (Vec::new(), false);
         let is_due = |due: &BTreeMap<String, Timestamp>, username: &str| {
             due.get(username).is_some_and(|due| *due <= now)
         };
@@ -181,7 +181,10 @@ impl Worker {
                 continue;
             }
             match self.happen(configured, Event::Due, now) {
-                Ok(job) => jobs.extend(job),
+                Ok(job) => {
+                    has_changed = true;
+                    jobs.extend(job);
+                }
                 // Its problem is on the board; those that can be checked are.
                 Err(StateError::Document { .. } | StateError::Vanished(_)) => {
                     self.due.remove(&configured.username);
@@ -191,8 +194,9 @@ impl Worker {
                 Err(_) => break,
             }
         }
-        if !jobs.is_empty() {
-            // The answers tell it again, and what was begun has to be done.
+        if has_changed {
+            // What was released without a check, too. The answers tell it again, and
+            // what was begun has to be done.
             self.tell_board().unwrap_or_default();
         }
         Ok(jobs)
