@@ -115,6 +115,13 @@ impl Journal {
         Ok(())
     }
 
+    /// Nothing can be written any more, as on a disk that is full; or it can again.
+    #[cfg(test)]
+    pub(crate) fn refuse(&self, refuses: bool) {
+        let change = self.db.pragma_update(None, "query_only", refuses);
+        change.unwrap();
+    }
+
     /// What was to be told, or was told, is so no more.
     pub fn forget_parcel(&self, (sink, username): (&str, &str)) -> Result<(), JournalError> {
         let sql = "DELETE FROM outbox WHERE sink = ?1 AND username = ?2";

@@ -23,7 +23,8 @@ const SECOND_TRY: SignedDuration = SignedDuration::from_mins(5);
 /// How long failed logins are counted.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// How many pairs are remembered, a bound on the document. The oldest go first.
+/// How many pairs are remembered, a bound on the document. The oldest of those
+/// that were not counted go first.
 const MAX_TRIALS: usize = 200;
 
 /// How an account's credential is checked.
@@ -115,7 +116,7 @@ pub struct Trial {
 impl Trial {
     /// Nobody knows yet what the last login brings.
     fn is_under_way(&self, now: Timestamp) -> bool {
-        self.answer.is_none() && now < after(self.last, SECOND_TRY)
+        self.answer.is_none() && !is_over(self.last, SECOND_TRY, now)
     }
 
     /// What is known of the last login that is not under way any more.
@@ -123,17 +124,25 @@ impl Trial {
         self.answer.unwrap_or(Answer::Unknown)
     }
 
-    /// When the pair may be tried again, if ever.
-    fn next_try(&self, originated: Timestamp) -> Option<Timestamp> {
+    /// When the pair may be tried again, if ever. What may have been counted is
+    /// waited for by the clock that it was noted by, wherever that was.
+    fn next_try(&self, originated: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let after_refusal = match self.counted.as_slice() {
-            [] => self.last,
+            [] => now,
             [first] if first.duration_since(originated) < YOUNG => after(*first, SECOND_TRY),
             _ => return None,
         };
+        let silence = |span| {
+            if is_over(self.last, span, now) {
+                now
+            } else {
+                after(self.last, span)
+            }
+        };
         let after_silence = match self.outcome() {
-            Answer::Unreachable => after(self.last, self.back_off(10, 300)),
-            Answer::RateLimited => after(self.last, self.back_off(60, 3600)),
-            Answer::Refused | Answer::Unknown => self.last,
+            Answer::Unreachable => silence(self.back_off(10, 300)),
+            Answer::RateLimited => silence(self.back_off(60, 3600)),
+            Answer::Refused | Answer::Unknown => now,
             Answer::Works
             | Answer::PasswordExpired
             | Answer::Locked
@@ -288,12 +297,17 @@ impl Account {
         }
         // One that is in use already is tried again only to know how it stands.
         let may_release = !trial.barred && !self.is_in_use(version, password);
-        let release_at = after(trial.begun, rules.release_unverified_after);
-        if trial.answer == Some(Answer::Works) || may_release && release_at <= now {
+        let patience = rules.release_unverified_after;
+        let next_try = trial.next_try(version.source.originated, now);
+        // A clock that was set back cannot tell how long it has waited: it waits
+        // from the next try on, where there is one.
+        let begins_anew = trial.begun > now && next_try.is_some_and(|at| at <= now);
+        let has_waited = is_over(trial.begun, patience, now) && !begins_anew;
+        if trial.answer == Some(Answer::Works) || may_release && has_waited {
             return Prospect::Release;
         }
-        let release_at = may_release.then_some(release_at);
-        match trial.next_try(version.source.originated) {
+        let release_at = may_release.then_some(after(trial.begun, patience));
+        match next_try {
             Some(at) if at <= now => match self.within_budget(rules, now) {
                 Prospect::Later(at) => Prospect::Later(earlier(at, release_at)),
                 go @ (Prospect::Release | Prospect::Try) => go,
@@ -325,13 +339,17 @@ impl Account {
         let mut known = self.trials.iter_mut();
         let known = known.find(|trial| trial.token == token && trial.password == password);
         if let Some(trial) = known {
+            trial.begun = trial.begun.min(now);
             trial.last = now;
             trial.counted.push(now);
             trial.answer = None;
             return;
         }
         if self.trials.len() >= MAX_TRIALS {
-            self.trials.remove(0);
+            // One that was never counted may be tried again; one that was, not.
+            let mut known = self.trials.iter();
+            let uncounted = known.position(|trial| trial.counted.is_empty());
+            self.trials.remove(uncounted.unwrap_or_default());
         }
         self.trials.push(Trial {
             token,
@@ -376,6 +394,13 @@ impl Account {
 
 fn after(at: Timestamp, span: SignedDuration) -> Timestamp {
     at.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether so long a time has passed. Where the clock was set back by more, as
+/// far as can be told it has: else what a clock that was years fast has noted
+/// would keep everybody waiting for years.
+fn is_over(since: Timestamp, span: SignedDuration, now: Timestamp) -> bool {
+    now.duration_since(since).abs() >= span
 }
 
 /// The earlier of two times, where `None` is never.

@@ -210,6 +210,80 @@ fn rolling_back_makes_the_previous_one_current_and_a_newer_mail_wins_all_the_sam
     assert_eq!(nothing.actions, []);
 }
 
+/// A machine that was years fast when it last tried, and is put right: it does not wait for those
+/// years, and what may have been counted is not tried sooner for it.
+#[test]
+fn a_clock_that_is_set_back_keeps_nothing_waiting() {
+    let wrong = 150_000_000;
+    let began = |answer: Option<Answer>| {
+        let account = Account::new("u@x.y");
+        let account = account.step(notice(1, at(0)), Some("p"), &RULES, at(wrong));
+        let due = account
+            .account
+            .step(Event::Due, Some("p"), &RULES, at(wrong));
+        assert!(due.actions.contains(&Action::Check));
+        match answer {
+            None => due.account,
+            Some(answer) => {
+                let event = answered(1, "p", answer);
+                let step = due.account.step(event, Some("p"), &RULES, at(wrong));
+                step.account
+            }
+        }
+    };
+    for answer in [Answer::Unreachable, Answer::RateLimited] {
+        let account = began(Some(answer));
+        assert_eq!(account.due(Some("p"), &RULES, at(60)), Some(at(60)));
+        let due = account.step(Event::Due, Some("p"), &RULES, at(60));
+        assert_eq!(due.actions, [Action::Store, Action::Check]);
+        let event = answered(1, "p", answer);
+        let account = due.account.step(event, Some("p"), &RULES, at(60)).account;
+        let step = account.step(Event::Due, Some("p"), &RULES, at(60 + 899));
+        assert!(!step.actions.contains(&Action::Publish), "not yet");
+        let step = account.step(Event::Due, Some("p"), &RULES, at(60 + 900));
+        assert!(step.actions.contains(&Action::Publish));
+    }
+    // Its answer was lost, and it was no young mail by that clock.
+    for answer in [None, Some(Answer::Unknown), Some(Answer::Restricted)] {
+        let account = began(answer);
+        let step = account.step(Event::Due, Some("p"), &RULES, at(60));
+        assert_eq!(step.actions, [Action::Store, Action::Publish], "{answer:?}");
+    }
+    let account = began(Some(Answer::Refused));
+    let step = account.step(Event::Due, Some("p"), &RULES, at(60));
+    assert_eq!(step.actions, []);
+    // A small correction is no passing of time.
+    let account = Account::new("u@x.y");
+    let account = account.step(notice(1, at(0)), Some("p"), &RULES, at(60));
+    let due = account.account.step(Event::Due, Some("p"), &RULES, at(60));
+    let step = due.account.step(Event::Due, Some("p"), &RULES, at(50));
+    assert_eq!(step.actions, []);
+    assert_eq!(step.account.due(Some("p"), &RULES, at(50)), Some(at(360)));
+}
+
+/// Many passwords, none of which got as far as Salesforce, do not make it forget the one that did.
+#[test]
+fn a_pair_that_was_refused_is_not_forgotten_for_those_that_were_not_tried() {
+    let account = Account::new("u@x.y");
+    let mut account = account
+        .step(notice(1, at(0)), Some("p"), &RULES, at(9_000))
+        .account;
+    let mut try_with = |password: &str, answer: Answer, now: i64| {
+        let due = account.step(Event::Due, Some(password), &RULES, at(now));
+        let event = answered(1, password, answer);
+        account = due
+            .account
+            .step(event, Some(password), &RULES, at(now))
+            .account;
+        due.actions.contains(&Action::Check)
+    };
+    assert!(try_with("wrong", Answer::Refused, 9_000));
+    for n in 0..300 {
+        assert!(try_with(&format!("p{n}"), Answer::Unreachable, 9_001 + n));
+    }
+    assert!(!try_with("wrong", Answer::Refused, 9_400));
+}
+
 /// What happens in the world.
 #[derive(Clone, Debug)]
 enum Happening {

@@ -118,7 +118,8 @@ impl Answer {
     pub(super) fn of_status(status: u16) -> Self {
         match status {
             429 => Self::RateLimited,
-            502 | 503 => Self::Unreachable,
+            503 => Self::Unreachable,
+            // A gateway says 502 and 504 also where it has lost Salesforce's answer.
             _ => Self::Unknown,
         }
     }

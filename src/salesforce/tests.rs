@@ -186,7 +186,7 @@ fn what_only_looks_like_an_answer_is_none() {
 fn a_status_alone_says_whether_the_password_was_looked_at() {
     for (status, answer) in [
         (429, Answer::RateLimited),
-        (502, Answer::Unreachable),
+        (502, Answer::Unknown),
         (503, Answer::Unreachable),
         (500, Answer::Unknown),
         (504, Answer::Unknown),

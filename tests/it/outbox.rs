@@ -468,3 +468,68 @@ async fn a_program_that_comes_after_a_file_finds_the_new_one() {
     }
     assert!(daemon.stop().0.success());
 }
+
+/// The journal, as something that is full or broken would leave it. The daemon must not run.
+fn journal(machine: &Machine, sql: &str) {
+    let journal = rusqlite::Connection::open(machine.state_dir().join("journal.db")).unwrap();
+    journal.execute_batch(sql).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_was_noted_is_made_even_where_once_cannot_use_the_outbox() {
+    let salesforce = Salesforce::start().await;
+    let tables = format!(
+        "{}verify = \"soap\"\nlogin-url = \"{}\"\n",
+        account(USER),
+        salesforce.url()
+    );
+    let rig = rig(&tables).await;
+    let machine = &rig.machine;
+    salesforce.set(USER, PASSWORD, &token(1));
+    machine.ok(&["run", "--once"]);
+    journal(
+        machine,
+        "INSERT INTO outbox (sink, username, wanted, id, since, next_try)
+           VALUES ('gone', 'gone@idalko.com', 'print', 'msg_1', 0, 0);
+         CREATE TRIGGER full BEFORE DELETE ON outbox
+           BEGIN SELECT RAISE(ABORT, 'the disk is full'); END;",
+    );
+    rig.deliver(USER, &token(1), 30);
+    assert_ne!(machine.run(&["run", "--once"]).code, 0);
+    assert_eq!(salesforce.sessions(), [1, 1, 0]);
+    journal(machine, "DROP TRIGGER full");
+    machine.ok(&["run", "--once"]);
+    assert_eq!(machine.credential(USER), Some(composite(1)));
+    assert_eq!(salesforce.attempts().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_cannot_be_written_keeps_no_sink_from_being_told() {
+    let salesforce = Salesforce::start().await;
+    salesforce.order_always(Some(Order::Answer(503, String::new())));
+    let tables = format!(
+        "{}{}verify = \"soap\"\nlogin-url = \"{}\"\n{COMMAND}",
+        account(USER),
+        account(OTHER),
+        salesforce.url()
+    );
+    let rig = rig(&tables).await;
+    let machine = &rig.machine;
+    rig.set_password(OTHER, PASSWORD);
+    std::fs::write(path(machine, "broken"), "").unwrap();
+    let daemon = machine.daemon();
+    rig.deliver(OTHER, &token(2), 30);
+    rig.deliver(USER, &token(1), 30);
+    daemon.wait_for("sink.failed", |line| line["username"] == USER);
+    salesforce.wait_for_attempts(1).await;
+    daemon.wait_for("credential.unchecked", |_| true);
+    // Its new file cannot be made there; the next login is due in ten seconds.
+    let new = machine.state_dir().join("vault.age.new");
+    std::fs::create_dir(&new).unwrap();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    std::fs::remove_file(path(machine, "broken")).unwrap();
+    daemon.wait_for("sink.delivered", |line| line["username"] == USER);
+    assert_eq!(told(machine), [(1, composite(1))]);
+    assert_eq!(salesforce.attempts().len(), 1, "none that is not noted");
+    std::fs::remove_dir(&new).unwrap();
+}

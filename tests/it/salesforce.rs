@@ -99,7 +99,7 @@ fn happenings() -> Vec<(Order, Answer)> {
         (page(404), Answer::Unknown),
         (page(429), Answer::RateLimited),
         (page(500), Answer::Unknown),
-        (page(502), Answer::Unreachable),
+        (page(502), Answer::Unknown),
         (page(503), Answer::Unreachable),
         (page(504), Answer::Unknown),
         (Order::Answer(200, String::new()), Answer::Unknown),

@@ -1,8 +1,10 @@
 //! A sink that is told of a credential.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use crate::config::{self, Config, FileFormat, Receiver, SecretSource, Webhook, WebhookFormat};
@@ -63,6 +65,8 @@ enum Failure {
     Secret(#[from] StateError),
     #[error("the sink is configured no more")]
     Unknown,
+    #[error("telling the sink went wrong")]
+    Panicked,
 }
 
 impl Receivers {
@@ -90,7 +94,10 @@ impl Receivers {
 /// Tells a sink once, and has the worker take in what came of it.
 pub(super) async fn deliver(tools: Tools, receivers: Receivers, job: DeliveryJob) {
     let DeliveryJob { sink, credential } = job;
-    let ended = tell(&tools, &receivers, &sink, &credential).await;
+    // One that goes wrong is concluded, too, or the sink would be told no more.
+    let ended = AssertUnwindSafe(tell(&tools, &receivers, &sink, &credential));
+    let ended = ended.catch_unwind().await;
+    let ended = ended.unwrap_or(Err(Failure::Panicked));
     let ended = ended.map_err(|failure| Undelivered {
         error: crate::chain(&failure),
         code: failure.code(),
@@ -274,7 +281,7 @@ impl Failure {
     fn is_persons(&self) -> bool {
         match self {
             Self::Sink(error) => error.class() == Class::Person,
-            Self::Secret(_) | Self::Unknown => true,
+            Self::Secret(_) | Self::Unknown | Self::Panicked => true,
         }
     }
 
@@ -283,6 +290,7 @@ impl Failure {
             Self::Sink(error) => error.code(),
             Self::Secret(_) => "secret",
             Self::Unknown => "unknown",
+            Self::Panicked => "internal",
         }
     }
 
@@ -291,13 +299,14 @@ impl Failure {
             Self::Sink(error) => error.hint().to_owned(),
             Self::Secret(error) => error.hint(),
             Self::Unknown => "restart the daemon".to_owned(),
+            Self::Panicked => "this is a fault of tokenwatch: please report it".to_owned(),
         }
     }
 
     fn wait(&self) -> Option<std::time::Duration> {
         match self {
             Self::Sink(error) => error.retry_after(),
-            Self::Secret(_) | Self::Unknown => None,
+            Self::Secret(_) | Self::Unknown | Self::Panicked => None,
         }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! The worker says what is due and takes in what came of it; here it is only
 //! carried out, several at once. A login that is under way when the daemon
-//! stops is waited for, since it counts whether or not its answer is heard.
+//! stops is waited for as long as a stop may take, since it counts whether or
+//! not its answer is heard.
 
 mod check;
 mod deliver;
@@ -60,8 +61,10 @@ pub(super) async fn finish(
     deliver::look_after(tools, receivers).await;
     let mut under_way: FuturesUnordered<Errand> = FuturesUnordered::new();
     loop {
-        begin(tools, receivers, &mut under_way).await?;
+        let begun = begin(tools, receivers, &mut under_way).await;
+        // What was begun is done, whatever else cannot be begun.
         if under_way.next().await.is_none() {
+            begun?;
             break;
         }
     }
@@ -78,12 +81,15 @@ async fn begin(
     if room == 0 {
         return Ok(None);
     }
-    // Each by itself: a login that was noted is made, whatever becomes of the rest.
+    // Each by itself: a login that was noted is made, and sinks are told, whatever
+    // becomes of the rest.
     let now = Timestamp::now();
-    let begun = tools
-        .worker
-        .run(move |worker| worker.begin_checks(now, room));
-    for job in begun.await? {
+    let checks = tools.worker.run(move |worker| {
+        worker.heed_clock(now)?;
+        worker.begin_checks(now, room)
+    });
+    let (checks, failed) = parted(checks.await);
+    for job in checks {
         under_way.push(guarded(check::check(tools.clone(), job)));
     }
     let room = AT_ONCE.saturating_sub(under_way.len());
@@ -97,9 +103,20 @@ async fn begin(
             job,
         )));
     }
+    if let Some(failed) = failed {
+        return Err(failed);
+    }
     let next = tools.worker.run(|worker| worker.next_errand()).await?;
     let until = |at: Timestamp| Duration::try_from(at.duration_since(Timestamp::now()));
     Ok(next.map(|at| until(at).unwrap_or_default()))
+}
+
+/// What there is to do, and what kept more from being there.
+fn parted<T>(jobs: Result<Vec<T>, StateError>) -> (Vec<T>, Option<StateError>) {
+    match jobs {
+        Ok(jobs) => (jobs, None),
+        Err(error) => (Vec::new(), Some(error)),
+    }
 }
 
 /// One that goes wrong keeps none of the others.

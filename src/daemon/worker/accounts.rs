@@ -75,7 +75,7 @@ impl Worker {
     }
 
     /// Lets something happen to an account, and makes it durable.
-    fn happen(
+    pub(super) fn happen(
         &mut self,
         configured: &config::Account,
         event: Event,
@@ -167,7 +167,7 @@ impl Worker {
         room: usize,
     ) -> Result<Vec<CheckJob>, StateError> {
         let config = Arc::clone(&self.config);
-        let (mut jobs, mut has_happened) = (Vec::new(), false);
+        let (mut jobs, mut has_changed) = (Vec::new(), false);
         let is_due = |due: &BTreeMap<String, Timestamp>, username: &str| {
             due.get(username).is_some_and(|due| *due <= now)
         };
@@ -175,9 +175,12 @@ impl Worker {
             if jobs.len() >= room || !is_due(&self.due, &configured.username) {
                 continue;
             }
-            has_happened = true;
+            has_changed = true;
             match self.happen(configured, Event::Due, now) {
-                Ok(job) => jobs.extend(job),
+                Ok(job) => {
+                    has_changed = true;
+                    jobs.extend(job);
+                }
                 // Its problem is on the board; those that can be checked are.
                 Err(StateError::Document { .. } | StateError::Vanished(_)) => {
                     self.due.remove(&configured.username);
@@ -187,8 +190,9 @@ impl Worker {
                 Err(_) => break,
             }
         }
-        if has_happened {
-            // The next change tells it again, and what was begun has to be done.
+        if has_changed {
+            // What was released without a check, too. The answers tell it again, and
+            // what was begun has to be done.
             self.tell_board().unwrap_or_default();
         }
         Ok(jobs)

@@ -62,8 +62,11 @@ pub struct Worker {
     print_key: Option<hmac::Key>,
     /// When something is to be done for an account.
     due: BTreeMap<String, Timestamp>,
-    /// What is being handed to whom: sink and username.
-    under_way: BTreeSet<(String, String)>,
+    /// What is being handed to whom (sink and username), and what is left alone
+    /// because it could not be written down what came of it: until when.
+    under_way: BTreeMap<(String, String), Timestamp>,
+    /// When it was last looked what is due.
+    looked: Timestamp,
     /// Rung where something may be due.
     bell: Arc<Notify>,
 }
@@ -170,7 +173,8 @@ impl Worker {
             unsettled: BTreeSet::new(),
             print_key: None,
             due: BTreeMap::new(),
-            under_way: BTreeSet::new(),
+            under_way: BTreeMap::new(),
+            looked: Timestamp::MIN,
             bell: Arc::default(),
         })
     }
@@ -555,3 +559,6 @@ fn log(record: &Record, outcome: &Outcome, again: bool) {
         Kind::Ignored => line!(info, "a mail is no token mail"),
     }
 }
+
+#[cfg(test)]
+mod tests;

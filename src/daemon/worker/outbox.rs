@@ -16,7 +16,7 @@ use super::super::state::StateError;
 use super::Worker;
 use super::desk::Desk;
 use crate::api::{SinkState, SinkStatus};
-use crate::config::{Config, Receiver, Sink};
+use crate::config::{Config, Receiver};
 use crate::journal::Parcel;
 use crate::rotation::Label;
 use crate::secret::Secret;
@@ -24,6 +24,13 @@ use crate::sink::Credential;
 
 /// The first wait after a failure, and the longest, in seconds.
 const WAITS: (i64, i64) = (5, 900);
+
+/// For so long a sink is left alone where it cannot be written down what came
+/// of telling it: it will be told again.
+const REST: SignedDuration = SignedDuration::from_mins(1);
+
+/// A clock that goes back by less than this was only put right a little.
+const SET_BACK: SignedDuration = SignedDuration::from_mins(1);
 
 /// Something that a sink is to be told.
 pub(in crate::daemon) struct DeliveryJob {
@@ -70,7 +77,10 @@ impl Worker {
         let is_due = |parcel: &&Parcel| {
             parcel.delivered.is_none()
                 && parcel.next_try <= now
-                && !self.under_way.contains(&key(parcel))
+                && self
+                    .under_way
+                    .get(&key(parcel))
+                    .is_none_or(|until| *until <= now)
                 && !open.holds_up(parcel, &self.config)
         };
         let due = all.iter().filter(is_due).take(room);
@@ -81,7 +91,7 @@ impl Worker {
             let key = key(&parcel);
             match self.take_up(&mut desk, parcel, now) {
                 Ok(Some(job)) => {
-                    self.under_way.insert(key);
+                    self.under_way.insert(key, Timestamp::MAX);
                     jobs.push(job);
                 }
                 Ok(None) => {}
@@ -125,13 +135,35 @@ impl Worker {
                 Ok(None)
             }
             // The sink or the account is configured no more, or there is no
-            // credential any more.
+            // credential any more. Where there should be one, somebody has taken
+            // it: when it is written again it is noted again whom to tell.
             Ok(None) => {
                 self.journal.forget_parcel((&sink, &username))?;
+                if self.is_for((&sink, &username)) {
+                    self.unsettled.insert(username);
+                }
                 Ok(None)
             }
             job => job,
         }
+    }
+
+    /// What is due by a clock that was set back is due by this one.
+    pub(in crate::daemon) fn heed_clock(&mut self, now: Timestamp) -> Result<(), StateError> {
+        let by = self.looked.duration_since(now);
+        self.looked = now;
+        if by < SET_BACK {
+            return Ok(());
+        }
+        for due in self.due.values_mut() {
+            *due = now.min(*due);
+        }
+        for until in self.under_way.values_mut() {
+            if *until < Timestamp::MAX {
+                *until = now.min(*until);
+            }
+        }
+        Ok(self.journal.try_now(now)?)
     }
 
     /// What failed is tried now: who starts us has most likely mended it.
@@ -155,10 +187,19 @@ impl Worker {
         Ok(jobs)
     }
 
+    /// Whether a sink is to be told of an account under this very name. One that
+    /// is written in another way now has its entry, and its parcels, under that
+    /// name; what is left under this one is dead.
+    fn is_for(&self, (sink, username): (&str, &str)) -> bool {
+        let account = self.config.account(username);
+        let mut sinks = self.config.sinks_of(username);
+        account.is_some_and(|account| account.username == username)
+            && sinks.any(|known| known.name == sink)
+    }
+
     fn job(&self, desk: &mut Desk, parcel: Parcel) -> Result<Option<DeliveryJob>, StateError> {
         let username = parcel.username;
-        let known = |sink: &Sink| sink.name == parcel.sink;
-        if !self.config.sinks_of(&username).any(known) {
+        if !self.is_for((&parcel.sink, &username)) {
             return Ok(None);
         }
         let service = &self.config.vault.service;
@@ -188,8 +229,9 @@ impl Worker {
         ended: Result<(), Undelivered>,
         now: Timestamp,
     ) -> Result<(), StateError> {
-        self.under_way
-            .remove(&(sink.to_owned(), username.to_owned()));
+        let key = (sink.to_owned(), username.to_owned());
+        let rest = now.saturating_add(REST).unwrap_or(Timestamp::MAX);
+        self.under_way.insert(key.clone(), rest);
         match ended {
             Ok(()) => {
                 self.journal.delivered((sink, username), id, now)?;
@@ -217,6 +259,7 @@ impl Worker {
                 }
             }
         }
+        self.under_way.remove(&key);
         self.tell_board()
     }
 
@@ -224,13 +267,13 @@ impl Worker {
     pub(in crate::daemon) fn next_errand(&self) -> Result<Option<Timestamp>, StateError> {
         let parcels = self.journal.parcels()?;
         let open = Open::of(&parcels);
-        let waits = |parcel: &Parcel| {
-            parcel.delivered.is_none()
-                && !self.under_way.contains(&key(parcel))
-                && !open.holds_up(parcel, &self.config)
+        let waits =
+            |parcel: &&Parcel| parcel.delivered.is_none() && !open.holds_up(parcel, &self.config);
+        let due = |parcel: &Parcel| {
+            let until = self.under_way.get(&key(parcel));
+            until.map_or(parcel.next_try, |until| parcel.next_try.max(*until))
         };
-        let parcels = parcels.iter().filter(|parcel| waits(parcel));
-        let parcels = parcels.map(|parcel| parcel.next_try);
+        let parcels = parcels.iter().filter(waits).map(due);
         Ok(parcels.chain(self.due.values().copied()).min())
     }
 
@@ -266,10 +309,7 @@ impl Worker {
     /// How the sinks stand.
     pub(super) fn sinks(&self) -> Result<Vec<SinkStatus>, StateError> {
         let parcels = self.journal.parcels()?;
-        let configured = |parcel: &Parcel| {
-            let mut sinks = self.config.sinks_of(&parcel.username);
-            sinks.any(|sink| sink.name == parcel.sink)
-        };
+        let configured = |parcel: &Parcel| self.is_for((&parcel.sink, &parcel.username));
         let status = |parcel: Parcel| SinkStatus {
             state: match (parcel.delivered, parcel.tries) {
                 (Some(_), _) => SinkState::Delivered,

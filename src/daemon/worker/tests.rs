@@ -1,0 +1,227 @@
+//! What is due, for whom, and when: without a network and by a clock of our own.
+#![expect(clippy::disallowed_methods, reason = "a test writes its configuration")]
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::rotation::Answer;
+use crate::sink::Credential;
+
+const USER: &str = "mariana@idalko.com";
+
+struct Desk {
+    worker: Worker,
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new(tables: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = open(&folder, tables);
+        Self { worker, folder }
+    }
+
+    /// Ends, and is started with other tables.
+    fn restart(self, tables: &str) -> Self {
+        let Self { worker, folder } = self;
+        drop(worker);
+        let worker = open(&folder, tables);
+        Self { worker, folder }
+    }
+
+    fn set_password(&mut self, username: &str, password: &str) {
+        let name = SecretName::Account(username.to_owned());
+        let password = Secret::new(password.to_owned());
+        self.worker.set_secret(&name, &password).unwrap();
+    }
+
+    /// A trusted mail that came at this moment.
+    fn notice(&mut self, username: &str, token: &str, at: Timestamp) {
+        let account = self.worker.config.account(username).cloned().unwrap();
+        let token = Secret::new(token.to_owned());
+        let event = Event::Notice {
+            fingerprint: self.worker.fingerprint(&token, false).unwrap(),
+            token,
+            source: Source {
+                mailbox: "ops".into(),
+                folder: "INBOX".into(),
+                uid_validity: 1,
+                uid: 1,
+                message_id: None,
+                originated: at,
+                received: at,
+            },
+            proof: "signed".into(),
+        };
+        let mut desk = self.worker.desk([&account]).unwrap();
+        self.worker
+            .take(&mut desk, &account, event, false, false, at)
+            .unwrap();
+        self.worker.clear(desk, &[], at).unwrap();
+    }
+
+    /// Whom a sink is told of now, and what.
+    fn deliveries(&mut self, now: Timestamp) -> Vec<Credential> {
+        let jobs = self.worker.begin_deliveries(now, 8).unwrap();
+        jobs.into_iter().map(|job| job.credential).collect()
+    }
+
+    fn deliver(&mut self, now: Timestamp) -> Vec<(String, String)> {
+        let told = self.deliveries(now);
+        for credential in &told {
+            let key = ("sink", credential.username.as_str(), credential.id.as_str());
+            self.worker.conclude(key, Ok(()), now).unwrap();
+        }
+        let pair = |told: Credential| (told.username, told.secret.expose().to_owned());
+        told.into_iter().map(pair).collect()
+    }
+
+    /// Those that are looked after at a start.
+    fn delivered(&mut self) -> Vec<String> {
+        let jobs = self.worker.delivered_jobs().unwrap();
+        jobs.into_iter()
+            .map(|job| job.credential.username)
+            .collect()
+    }
+}
+
+fn open(folder: &tempfile::TempDir, tables: &str) -> Worker {
+    let path = folder.path().join("tokenwatch.toml");
+    let text = format!(
+        "state-dir = \"{0}/state\"\n{tables}\n\
+         [[sink]]\nkind = \"file\"\nname = \"sink\"\npath = \"{0}/credential\"\n",
+        folder.path().display()
+    );
+    std::fs::write(&path, text).unwrap();
+    let config = Arc::new(Config::load(Some(&path)).unwrap());
+    let board = Arc::new(Board::new(&config));
+    let mut worker = Worker::open(config, board).unwrap();
+    worker.start_up().unwrap();
+    worker
+}
+
+fn unchecked(username: &str) -> String {
+    format!("[[account]]\nusername = \"{username}\"\n")
+}
+
+fn checked(username: &str) -> String {
+    unchecked(username) + "verify = \"soap\"\n"
+}
+
+fn pair(username: &str, secret: &str) -> (String, String) {
+    (username.to_owned(), secret.to_owned())
+}
+
+/// The file of the new one would hold the old one's credential after the next start.
+#[test]
+fn nobody_is_told_of_an_account_that_has_another_name_now() {
+    for name in ["mariana.new@idalko.com", "Mariana@idalko.com"] {
+        let now = Timestamp::now();
+        let mut desk = Desk::new(&unchecked(USER));
+        desk.set_password(USER, "old");
+        desk.notice(USER, "token1", now);
+        assert_eq!(desk.deliver(now), [pair(USER, "oldtoken1")]);
+
+        let mut desk = desk.restart(&unchecked(name));
+        desk.set_password(name, "new");
+        let now = now + SignedDuration::from_secs(1);
+        desk.notice(name, "token2", now);
+        assert_eq!(desk.deliver(now), [pair(name, "newtoken2")]);
+        assert_eq!(desk.delivered(), [name]);
+
+        // What waits for the old name waits for nobody.
+        let mut desk = desk.restart(&unchecked(USER));
+        desk.set_password(USER, "newer");
+        let mut desk = desk.restart(&unchecked(name));
+        let told = desk.deliver(now + SignedDuration::from_mins(1));
+        assert!(told.iter().all(|(told, _)| told == name), "{told:?}");
+    }
+}
+
+/// A disk that is full when a sink was told: it is told again, but not at once and for ever.
+#[test]
+fn a_delivery_that_cannot_be_written_down_is_not_repeated_at_once() {
+    let now = Timestamp::now();
+    let mut desk = Desk::new(&unchecked(USER));
+    desk.set_password(USER, "pass");
+    desk.notice(USER, "token1", now);
+    for ended in [true, false] {
+        let now = Timestamp::now();
+        let told = desk.deliveries(now);
+        assert_eq!(told.len(), 1);
+        desk.worker.journal.refuse(true);
+        let failure = || Undelivered {
+            code: "exit-code",
+            error: "it failed".into(),
+            hint: String::new(),
+            is_persons: false,
+            wait: None,
+        };
+        let ended = if ended { Ok(()) } else { Err(failure()) };
+        let key = ("sink", USER, told[0].id.as_str());
+        assert!(desk.worker.conclude(key, ended, now).is_err());
+        assert_eq!(desk.deliveries(now).len(), 0);
+        let next = desk.worker.next_errand().unwrap().unwrap();
+        assert!(next >= now + SignedDuration::from_secs(5), "{next} {now}");
+        desk.worker.journal.refuse(false);
+        assert_eq!(desk.deliveries(next).len(), 1, "and is made up for");
+        desk.worker.conclude(key, Err(failure()), next).unwrap();
+        let next = desk.worker.next_errand().unwrap().unwrap();
+        desk.worker.try_now().unwrap();
+        assert!(next > now);
+    }
+}
+
+/// A keyring from which somebody has taken the entry.
+#[test]
+fn a_delivery_whose_entry_is_gone_is_made_when_the_entry_is_back() {
+    let now = Timestamp::now();
+    let mut desk = Desk::new(&unchecked(USER));
+    desk.set_password(USER, "pass");
+    desk.notice(USER, "token1", now);
+    let service = desk.worker.config.vault.service.clone();
+    assert!(desk.worker.vault.remove(&service, USER).unwrap());
+    assert_eq!(desk.deliver(now), []);
+    desk.worker.tidy(false).unwrap();
+    assert_eq!(desk.deliver(Timestamp::now()), [pair(USER, "passtoken1")]);
+}
+
+/// A machine that starts years fast, and is put right by NTP: nothing waits for those years.
+#[test]
+fn what_waits_goes_on_when_the_clock_is_set_back() {
+    let wrong = Timestamp::now() + SignedDuration::from_hours(5 * 365 * 24);
+    let mut desk = Desk::new(&checked(USER));
+    desk.set_password(USER, "pass");
+    desk.notice(USER, "token1", Timestamp::now());
+    desk.worker.heed_clock(wrong).unwrap();
+    let jobs = desk.worker.begin_checks(wrong, 8).unwrap();
+    assert_eq!(jobs.len(), 1);
+    let job = &jobs[0];
+    let event = Event::Answered {
+        token: job.token.clone(),
+        password: job.password.clone(),
+        answer: Answer::Unreachable,
+    };
+    let account = desk.worker.config.account(USER).cloned().unwrap();
+    desk.worker.happen(&account, event, wrong).unwrap();
+    let now = Timestamp::now();
+    desk.worker.heed_clock(now).unwrap();
+    assert_eq!(desk.worker.begin_checks(now, 8).unwrap().len(), 1);
+
+    let mut desk = desk.restart(&unchecked(USER));
+    desk.set_password(USER, "pass");
+    desk.worker.heed_clock(wrong).unwrap();
+    let told = desk.deliveries(wrong);
+    let failure = Undelivered {
+        code: "unreachable",
+        error: "it failed".into(),
+        hint: String::new(),
+        is_persons: false,
+        wait: None,
+    };
+    let key = ("sink", USER, told[0].id.as_str());
+    desk.worker.conclude(key, Err(failure), wrong).unwrap();
+    let now = Timestamp::now();
+    desk.worker.heed_clock(now).unwrap();
+    assert_eq!(desk.deliver(now), [pair(USER, "passtoken1")]);
+}
