@@ -47,7 +47,7 @@ use resync::Resync;
 pub use board::Board;
 pub use check::Doctor;
 pub use doors::WayError;
-pub use errands::{SetUpError, UnusableSink};
+pub use errands::{SetUpError, UnusableSink, sink};
 pub use error::{DaemonError, InboxError};
 pub use gate::Held;
 pub use held::{HeldError, accept_alone};

@@ -3,14 +3,10 @@
 use std::io::Write;
 use std::path::Path;
 
-use tokenwatch::config::{self, Config, FileFormat, SecretSource, WebhookFormat};
-use tokenwatch::http::Http;
-use tokenwatch::mailbox::Roots;
+use tokenwatch::config::{Config, SecretSource};
+use tokenwatch::daemon::{self, UnusableSink};
 use tokenwatch::secret::Secret;
-use tokenwatch::sink::{
-    Body, CommandOptions, Credential, Delivered, FileOptions, Format, Options, Secrets, Sink,
-    SinkError, WebhookOptions,
-};
+use tokenwatch::sink::{Credential, Delivered, Secrets, Sink, SinkError};
 
 /// One receiver of a configuration, and the secrets that it needs.
 pub struct Receiver {
@@ -53,65 +49,15 @@ impl Receiver {
                 None => secrets.key = Some(secret),
             }
         }
-        let options = options(&written.to).await;
-        Sink::new(&options).map(|sink| Self { sink, secrets })
+        match daemon::sink(&config, written).await {
+            Ok(sink) => Ok(Self { sink, secrets }),
+            Err(UnusableSink::Sink(error)) => Err(error),
+            Err(UnusableSink::Way(error)) => panic!("{error}"),
+        }
     }
 
     pub async fn deliver(&self, credential: &Credential) -> Result<Delivered, SinkError> {
         self.sink.deliver(credential, &self.secrets).await
-    }
-}
-
-/// What the daemon makes of a receiver.
-async fn options(to: &config::Receiver) -> Options {
-    match to.clone() {
-        config::Receiver::File {
-            path,
-            format,
-            mode,
-            owner,
-        } => Options::File(FileOptions {
-            path,
-            format: match format {
-                FileFormat::Env => Format::Env,
-                FileFormat::DockerEnv => Format::DockerEnv,
-                FileFormat::Json => Format::Json,
-                FileFormat::Raw => Format::Raw,
-                FileFormat::Template(path) => Format::Template(path),
-            },
-            mode,
-            owner,
-        }),
-        config::Receiver::Command { argv, timeout } => Options::Command(CommandOptions {
-            argv,
-            timeout,
-            hidden: config::not_for_children(),
-        }),
-        config::Receiver::Systemd { unit, timeout } => Options::Systemd {
-            unit,
-            timeout,
-            hidden: config::not_for_children(),
-        },
-        config::Receiver::Webhook(webhook) => {
-            let roots = Roots::of_the_system();
-            let tls = roots.client_config(webhook.ca_file.as_deref());
-            let tls = rustls::ClientConfig::clone(&*tls.await.unwrap());
-            Options::Webhook(WebhookOptions {
-                url: webhook.url,
-                body: match webhook.format {
-                    WebhookFormat::Json => Body::Json,
-                    WebhookFormat::Template(path) => Body::Template(path),
-                    WebhookFormat::Kv2 => Body::Kv2,
-                },
-                put: webhook.put,
-                include_secret: webhook.include_secret,
-                signed: webhook.secret.is_some(),
-                headers: webhook.headers.into_iter().map(|(name, _)| name).collect(),
-                content_type: webhook.content_type,
-                timeout: webhook.timeout,
-                http: Http::new(tls, None).unwrap(),
-            })
-        }
     }
 }
 

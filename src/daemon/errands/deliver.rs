@@ -226,6 +226,11 @@ pub(in crate::daemon) async fn look_at(
     ills
 }
 
+/// Sets one sink of the configuration up.
+pub async fn sink(config: &Config, configured: &config::Sink) -> Result<Sink, UnusableSink> {
+    set_up(configured, &Doors::new(config)).await
+}
+
 async fn set_up(configured: &config::Sink, doors: &Doors) -> Result<Sink, UnusableSink> {
     let options = match configured.to.clone() {
         Receiver::File {

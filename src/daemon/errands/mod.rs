@@ -23,7 +23,7 @@ use super::state::StateError;
 use super::worker::Worker;
 pub(super) use check::CheckJob;
 pub(super) use deliver::{Receivers, look_at};
-pub use deliver::{SetUpError, UnusableSink};
+pub use deliver::{SetUpError, UnusableSink, sink};
 
 /// How many are under way at once.
 const AT_ONCE: usize = 8;

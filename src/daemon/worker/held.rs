@@ -5,10 +5,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::held::HeldError;
 use super::super::state::StateError;
-use super::{Content, Outcome, Report, Worker, log};
+use super::mails::log;
+use super::{Content, Outcome, Report, Worker};
 use crate::api::{Acceptance, HeldLine, VersionLine};
-use crate::config::{self, After};
-use crate::journal::{HeldMail, Kind, Place, PutAway, Record};
+use crate::config;
+use crate::journal::{HeldMail, Kind, Place, PutAway};
 use crate::judge::{Finding, Judgement};
 use crate::notice::Notice;
 use crate::rotation::{Event, Label};
@@ -109,18 +110,8 @@ impl Worker {
         let mut outcome = self.take(&mut desk, &account, event, false, false, now)?;
         settled(id, &outcome)?;
         outcome.detail = Some("a person accepted it".to_owned());
-        let mailbox = self.config.mailbox(&report.place.mailbox);
-        let record = Record {
-            after: mailbox.is_some_and(|mailbox| mailbox.after != After::Nothing),
-            place: report.place.clone(),
-            kind: outcome.kind,
-            reason: None,
-            detail: outcome.detail.clone(),
-            username: outcome.username.clone(),
-            sender: shown.sender.clone(),
-            message_id: shown.message_id.clone(),
-            received: report.received,
-        };
+        outcome.message_id.clone_from(&shown.message_id);
+        let (record, _) = self.record_of(report, &outcome);
         let records = [(record, None)];
         self.clear(desk, &records, now)?;
         let [(record, _)] = records;

@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::rotation::Answer;
+use crate::rotation::Source;
 use crate::sink::Credential;
 
 const USER: &str = "mariana@idalko.com";
