@@ -243,6 +243,7 @@ impl Fault {
         ["rate-limited", "unreachable"].contains(&self.answer)
     }
 
+    #[cfg(feature = "system-tests")]
     /// How often a pair with a young token may be tried (invariant 6).
     fn bound(&self) -> usize {
         match self.answer {

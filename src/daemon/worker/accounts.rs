@@ -1,6 +1,6 @@
-//! The worker's second half: the accounts. It hands events to the rotation and
-//! carries its actions out: the account's document, the entry that others read,
-//! and what the sinks are to be told, in that order.
+//! The accounts: events go to the rotation, and its actions on the desk: the
+//! account's document, the entry that others read, and what the sinks are to be
+//! told, in that order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

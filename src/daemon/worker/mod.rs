@@ -6,9 +6,10 @@
 //! opens a worker itself and does the same work through the same methods.
 //!
 //! The order of a new token is what makes a crash harmless (invariant 1): the
-//! account's document, then the entry that others read, then outcome and
-//! cursor. Whatever is cut off, the mail is looked at again, its token is then
-//! known, and `start_up` writes the entry that was missed.
+//! account's document, then the entry that others read, then what the sinks are
+//! to be told with outcome and cursor (`desk`). Whatever is cut off, the mail is
+//! looked at again, its token is then known, and `start_up` makes up for what
+//! was missed.
 
 mod accounts;
 mod desk;

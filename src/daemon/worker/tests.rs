@@ -10,12 +10,12 @@ use crate::sink::Credential;
 
 const USER: &str = "mariana@idalko.com";
 
-struct Desk {
+struct Rig {
     worker: Worker,
     folder: tempfile::TempDir,
 }
 
-impl Desk {
+impl Rig {
     fn new(tables: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let worker = open(&folder, tables);
@@ -118,7 +118,7 @@ fn pair(username: &str, secret: &str) -> (String, String) {
 fn nobody_is_told_of_an_account_that_has_another_name_now() {
     for name in ["mariana.new@idalko.com", "Mariana@idalko.com"] {
         let now = Timestamp::now();
-        let mut desk = Desk::new(&unchecked(USER));
+        let mut desk = Rig::new(&unchecked(USER));
         desk.set_password(USER, "old");
         desk.notice(USER, "token1", now);
         assert_eq!(desk.deliver(now), [pair(USER, "oldtoken1")]);
@@ -143,7 +143,7 @@ fn nobody_is_told_of_an_account_that_has_another_name_now() {
 #[test]
 fn a_delivery_that_cannot_be_written_down_is_not_repeated_at_once() {
     let now = Timestamp::now();
-    let mut desk = Desk::new(&unchecked(USER));
+    let mut desk = Rig::new(&unchecked(USER));
     desk.set_password(USER, "pass");
     desk.notice(USER, "token1", now);
     for ended in [true, false] {
@@ -177,7 +177,7 @@ fn a_delivery_that_cannot_be_written_down_is_not_repeated_at_once() {
 #[test]
 fn a_delivery_whose_entry_is_gone_is_made_when_the_entry_is_back() {
     let now = Timestamp::now();
-    let mut desk = Desk::new(&unchecked(USER));
+    let mut desk = Rig::new(&unchecked(USER));
     desk.set_password(USER, "pass");
     desk.notice(USER, "token1", now);
     let service = desk.worker.config.vault.service.clone();
@@ -191,7 +191,7 @@ fn a_delivery_whose_entry_is_gone_is_made_when_the_entry_is_back() {
 #[test]
 fn what_waits_goes_on_when_the_clock_is_set_back() {
     let wrong = Timestamp::now() + SignedDuration::from_hours(5 * 365 * 24);
-    let mut desk = Desk::new(&checked(USER));
+    let mut desk = Rig::new(&checked(USER));
     desk.set_password(USER, "pass");
     desk.notice(USER, "token1", Timestamp::now());
     desk.worker.heed_clock(wrong).unwrap();
