@@ -15,9 +15,12 @@ pub(super) async fn vault(config: Config, verb: arguments::Vault) -> Ended {
         return Err(CliError::DaemonRuns.into());
     }
     // Between two stores the journal is what keeps a daemon away.
-    let _kept_out = keep_out(&config)?;
+    let journal = keep_out(&config)?;
     match verb {
-        arguments::Vault::Move { to, replace } => move_to(&config, backend(to), replace)?,
+        arguments::Vault::Move { to, replace } => {
+            move_to(&config, backend(to), replace)?;
+            journal.forget_vault().map_err(StateError::Journal)?;
+        }
         arguments::Vault::Rekey => rekey(&config)?,
     }
     Ok(ExitCode::SUCCESS)

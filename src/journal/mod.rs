@@ -12,6 +12,7 @@ mod error;
 mod held;
 mod outbox;
 mod schema;
+mod vault;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;

@@ -47,7 +47,9 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), JournalError> {
                wanted TEXT NOT NULL, id TEXT NOT NULL, since INTEGER NOT NULL,
                delivered INTEGER, tries INTEGER NOT NULL DEFAULT 0,
                next_try INTEGER NOT NULL, error TEXT, hint TEXT,
-               PRIMARY KEY (sink, username)) STRICT, WITHOUT ROWID;",
+               PRIMARY KEY (sink, username)) STRICT, WITHOUT ROWID;
+             CREATE TABLE vault (
+               id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL) STRICT;",
         )?;
     }
     // Written every time: a journal that cannot be written is found out here.

@@ -112,6 +112,12 @@ impl Vault {
         }
     }
 
+    /// Counts the writes of the encrypted file; 0 where there is none yet, and
+    /// `None` for other stores.
+    pub fn generation(&self) -> Option<u64> {
+        self.file.as_ref().map(|file| file.generation())
+    }
+
     /// Reads a secret; `None` where there is none.
     pub fn read(&self, service: &str, user: &str) -> Result<Option<Secret>, VaultError> {
         let (service, user) = (service.to_owned(), user.to_owned());

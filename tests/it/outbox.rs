@@ -533,3 +533,105 @@ async fn a_vault_that_cannot_be_written_keeps_no_sink_from_being_told() {
     assert_eq!(salesforce.attempts().len(), 1, "none that is not noted");
     std::fs::remove_dir(&new).unwrap();
 }
+
+/// Vault and journal, as they lie on the disk while nobody has them open.
+struct State(Vec<(PathBuf, Option<Vec<u8>>)>);
+
+impl State {
+    const VAULT: [&str; 1] = ["vault.age"];
+    const JOURNAL: [&str; 2] = ["journal.db", "journal.db-wal"];
+
+    fn of(machine: &Machine, files: &[&str]) -> Self {
+        let read = |name: &&str| {
+            let path = machine.state_dir().join(name);
+            let bytes = std::fs::read(&path).ok();
+            (path, bytes)
+        };
+        Self(files.iter().map(read).collect())
+    }
+
+    fn put_back(&self) {
+        for (path, bytes) in &self.0 {
+            match bytes {
+                Some(bytes) => {
+                    std::fs::write(path, bytes).unwrap();
+                    let own = std::fs::Permissions::from_mode(0o600);
+                    std::fs::set_permissions(path, own).unwrap();
+                }
+                None => std::fs::remove_file(path).unwrap_or_default(),
+            }
+        }
+    }
+}
+
+/// A new credential is three durable steps: the vault, the journal with the outbox, the sink and
+/// the note that it was told. What a crash between two of them leaves is put together by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_off_between_any_two_steps_the_sink_hears_of_the_last_credential() {
+    let rig = rig(&(account(USER) + COMMAND)).await;
+    let machine = &rig.machine;
+    rig.deliver(USER, &token(1), 9);
+    machine.ok(&["run", "--once"]);
+    let before = State::of(machine, &State::JOURNAL);
+    // Vault and outbox are written, and the sink is not told.
+    std::fs::write(path(machine, "broken"), "").unwrap();
+    rig.deliver(USER, &token(2), 5);
+    machine
+        .run(&["run", "--once"])
+        .failed(69, "1 sinks could not be told", "sink.failed");
+    let untold = [
+        State::of(machine, &State::VAULT),
+        State::of(machine, &State::JOURNAL),
+    ];
+    std::fs::remove_file(path(machine, "broken")).unwrap();
+    let (first, second) = ((1, composite(1)), (2, composite(2)));
+    assert_eq!(told(machine), std::slice::from_ref(&first));
+
+    // After the vault, before the journal.
+    before.put_back();
+    machine.ok(&["run", "--once"]);
+    assert_eq!(told(machine), [first.clone(), second.clone()]);
+    // After the journal, before the sink.
+    for state in &untold {
+        state.put_back();
+    }
+    machine.ok(&["run", "--once"]);
+    // After the sink, before the note: it is told once more, and not of less.
+    let told_twice = [first.clone(), second.clone(), second.clone()];
+    assert_eq!(told(machine), told_twice);
+    for state in &untold {
+        state.put_back();
+    }
+    machine.ok(&["run", "--once"]);
+    assert_eq!(told(machine).last(), Some(&second));
+    // After the note: never again.
+    let count = told(machine).len();
+    machine.ok(&["run", "--once"]);
+    assert_eq!(told(machine).len(), count);
+}
+
+/// Somebody puts a copy of the vault back that is older than what came since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_was_put_back_is_noticed_and_what_it_lacks_is_read_again() {
+    let rig = rig(&(account(USER) + COMMAND)).await;
+    let machine = &rig.machine;
+    rig.deliver(USER, &token(1), 9);
+    machine.ok(&["run", "--once"]);
+    let older = State::of(machine, &State::VAULT);
+    rig.deliver(USER, &token(2), 5);
+    machine.ok(&["run", "--once"]);
+    assert_eq!(machine.credential(USER), Some(composite(2)));
+    older.put_back();
+    assert_eq!(machine.credential(USER), Some(composite(1)));
+    let daemon = machine.daemon();
+    daemon.wait_for("vault.went-back", |line| line["level"] == "ERROR");
+    daemon.wait_for("credential.updated", |line| line["version"] == 2);
+    assert_eq!(machine.credential(USER), Some(composite(2)));
+    machine.wait_status(|status| status["state"] == "healthy");
+    assert!(daemon.stop().0.success());
+    // Once is enough.
+    let daemon = machine.daemon();
+    daemon.wait_for("mailbox.watching", |_| true);
+    assert_eq!(daemon.count("vault.went-back"), 0);
+    assert!(daemon.stop().0.success());
+}

@@ -111,7 +111,9 @@ impl Worker {
         for change in &desk.changes {
             self.unsettled.insert(change.configured.username.clone());
         }
+        let has_written = !desk.writes.is_empty();
         self.vault.write_all(desk.writes)?;
+        let generation = self.vault.generation().filter(|_| has_written);
         let wants = &desk.wants;
         let noted = self.journal.together(|journal| {
             let mut noted = false;
@@ -120,6 +122,9 @@ impl Worker {
             }
             for (record, cursor) in records {
                 journal.record(record, *cursor, now)?;
+            }
+            if let Some(generation) = generation {
+                journal.note_vault(generation)?;
             }
             Ok(noted)
         })?;

@@ -145,6 +145,7 @@ impl Worker {
     /// Finishes what a crash or a change of passwords has left undone. What is
     /// wrong with one account keeps none of the others from being watched.
     pub fn start_up(&mut self) -> Result<(), StateError> {
+        self.compare_vault()?;
         let config = Arc::clone(&self.config);
         let now = Timestamp::now();
         let mut desk = self.desk(&config.accounts)?;
@@ -162,6 +163,34 @@ impl Worker {
         self.clear(desk, &[], now)?;
         self.expire_held(Timestamp::now())?;
         self.tell_board()
+    }
+
+    /// A vault that was put back from a copy lacks what mails have brought since,
+    /// and the cursors are behind those.
+    fn compare_vault(&mut self) -> Result<(), StateError> {
+        let Some(generation) = self.vault.generation().filter(|now| *now > 0) else {
+            return Ok(());
+        };
+        let noted = self.journal.vault_generation()?;
+        if generation < noted {
+            tracing::error!(
+                event = "vault.went-back",
+                generation,
+                noted,
+                hint = "run `tokenwatch resync --since all` too if it is older than `since`, and set again the passwords that were changed",
+                "the vault is older than it was; the mailboxes are looked through again"
+            );
+            self.journal.look_again(generation)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the vault was written.
+    fn note_vault(&mut self) -> Result<(), StateError> {
+        if let Some(generation) = self.vault.generation() {
+            self.journal.note_vault(generation)?;
+        }
+        Ok(())
     }
 
     /// Tries again what did not go well; with `everything`, also looks whether

@@ -43,6 +43,7 @@ impl Worker {
     }
 
     fn after_secret(&mut self, name: &SecretName) -> Result<(), StateError> {
+        self.note_vault()?;
         if let SecretName::Account(username) = name
             && let Some(account) = self.config.account(username).cloned()
         {

@@ -94,6 +94,11 @@ impl FileStore {
         }))
     }
 
+    /// The generation that was read or written last.
+    pub(super) fn generation(&self) -> u64 {
+        self.seen.load(Ordering::Acquire)
+    }
+
     /// Looks whether the key opens the vault.
     pub(super) fn prove(&self) -> Result<(), FileError> {
         self.load().map(drop)
