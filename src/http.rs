@@ -65,8 +65,13 @@ pub enum HttpError {
     #[error("no answer from {0} in time")]
     Deadline(String),
     /// The answer is larger than any that we know what to do with.
-    #[error("the answer of {0} is too large")]
-    TooLarge(String),
+    #[error("the answer of {host} is too large")]
+    TooLarge {
+        /// The server's host.
+        host: String,
+        /// The status of the answer.
+        status: StatusCode,
+    },
 }
 
 impl Http {
@@ -110,10 +115,13 @@ impl Http {
         };
         let mut answer = self.0.execute(request).await.map_err(failed)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let mut body = Vec::new();
+        // Room for all of it at once: a buffer that grows leaves copies behind.
+        let length = answer.content_length();
+        let length = length.and_then(|length| usize::try_from(length).ok());
+        let mut body = Vec::with_capacity(length.unwrap_or(ANSWER).min(ANSWER));
         while let Some(chunk) = answer.chunk().await.map_err(failed)? {
             if body.len().saturating_add(chunk.len()) > ANSWER {
-                return Err(HttpError::TooLarge(host));
+                return Err(HttpError::TooLarge { host, status });
             }
             body.extend_from_slice(&chunk);
         }

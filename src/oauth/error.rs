@@ -118,7 +118,7 @@ impl OauthError {
                 UNREACHABLE,
                 "see that the network and the proxy let us through to the provider",
             ),
-            Self::Unintelligible(_) | Self::Http(HttpError::TooLarge(_)) => (
+            Self::Unintelligible(_) | Self::Http(HttpError::TooLarge { .. }) => (
                 Class::Transient,
                 UNREACHABLE,
                 "see that the addresses of the provider are right, and that no proxy answers in its place",

@@ -147,6 +147,8 @@ fn without_an_answer(error: &HttpError) -> Answer {
         HttpError::Unreachable { .. } | HttpError::Proxy(_) | HttpError::Client(_) => {
             Answer::Unreachable
         }
-        HttpError::Lost { .. } | HttpError::Deadline(_) | HttpError::TooLarge(_) => Answer::Unknown,
+        HttpError::Lost { .. } | HttpError::Deadline(_) | HttpError::TooLarge { .. } => {
+            Answer::Unknown
+        }
     }
 }

@@ -156,7 +156,7 @@ impl SinkError {
                 HttpError::Unreachable { .. }
                 | HttpError::Lost { .. }
                 | HttpError::Deadline(_)
-                | HttpError::TooLarge(_),
+                | HttpError::TooLarge { .. },
             )
             | Self::Busy { .. }
             | Self::Conflict(_)

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::render::{self, Object};
 use super::template::{self, Template};
 use super::{Body, Credential, Delivered, Secrets, SinkError, WebhookOptions};
-use crate::http::{Answer, Http};
+use crate::http::{Answer, Http, HttpError};
 use crate::secret::Secret;
 
 /// A receiver that asks for more patience is asked again all the same.
@@ -96,8 +96,11 @@ impl Webhook {
             let signature = signature(key, &[credential.id.as_bytes(), now.as_bytes(), &body])?;
             headers.insert("webhook-signature", plain("webhook-signature", &signature)?);
         }
-        let answer = self.way.ask(request, body).await?;
-        self.way.judge(&answer)?;
+        match self.way.ask(request, body).await {
+            // It has arrived; what else is said is nothing to us.
+            Err(SinkError::Http(HttpError::TooLarge { status, .. })) if status.is_success() => {}
+            answer => self.way.judge(&answer?)?,
+        }
         Ok(Delivered::New)
     }
 

@@ -179,6 +179,9 @@ async fn each_answer_has_its_class() {
         hook.script.then(status, &[]);
         receiver.deliver(&credential).await.unwrap();
     }
+    // A page that nobody reads has arrived all the same.
+    hook.script.then_with(200, &[], "x".repeat(1 << 20));
+    receiver.deliver(&credential).await.unwrap();
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(120);
     let soon = jiff::fmt::rfc2822::DateTimePrinter::new()
         .timestamp_to_rfc9110_string(&soon)

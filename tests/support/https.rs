@@ -100,7 +100,7 @@ impl axum::serve::Listener for Listener {
 #[derive(Clone, Default)]
 pub struct Script {
     asked: Arc<Mutex<Vec<Asked>>>,
-    answers: Arc<Mutex<VecDeque<(StatusCode, HeaderMap)>>>,
+    answers: Arc<Mutex<VecDeque<(StatusCode, HeaderMap, String)>>>,
 }
 
 impl Script {
@@ -120,12 +120,18 @@ impl Script {
 
     /// The next answer, with header fields.
     pub fn then(&self, status: u16, headers: &[(&'static str, &str)]) {
+        self.then_with(status, headers, String::new());
+    }
+
+    /// The next answer, with a body.
+    pub fn then_with(&self, status: u16, headers: &[(&'static str, &str)], body: String) {
         let status = StatusCode::from_u16(status).unwrap();
         let headers = headers
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
-        self.answers.lock().unwrap().push_back((status, headers));
+        let answer = (status, headers, body);
+        self.answers.lock().unwrap().push_back(answer);
     }
 
     /// What was asked so far; it is forgotten.
