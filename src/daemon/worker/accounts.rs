@@ -175,7 +175,6 @@ impl Worker {
             if jobs.len() >= room || !is_due(&self.due, &configured.username) {
                 continue;
             }
-            has_changed = true;
             match self.happen(configured, Event::Due, now) {
                 Ok(job) => {
                     has_changed = true;
