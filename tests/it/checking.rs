@@ -437,8 +437,8 @@ async fn what_cannot_be_checked_is_used_unverified_after_a_while_and_verified_la
     assert_eq!(silent.attempts().len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_middle_of_a_login_the_login_counts() {
+/// A Salesforce that answers no login, and a young and an old mail.
+async fn stalled() -> (Salesforce, Rig, [&'static str; 2]) {
     let salesforce = Salesforce::start().await;
     salesforce.order_always(Some(Order::Stall));
     let names = ["young@idalko.com", "old@idalko.com"];
@@ -450,6 +450,12 @@ async fn killed_in_the_middle_of_a_login_the_login_counts() {
     }
     rig.deliver("young@idalko.com", &token(1), 0);
     rig.deliver("old@idalko.com", &token(1), 30);
+    (salesforce, rig, names)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_a_login_the_login_counts() {
+    let (salesforce, rig, names) = stalled().await;
     let daemon = rig.machine.daemon();
     salesforce.wait_for_attempts(2).await;
     let status = rig.machine.status();
@@ -789,17 +795,7 @@ mod with_packages {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn killed_in_the_middle_of_a_login_a_young_token_has_one_more_try() {
-        let salesforce = Salesforce::start().await;
-        salesforce.order_always(Some(Order::Stall));
-        let names = ["young@idalko.com", "old@idalko.com"];
-        let tables = names.map(|username| checked(username, salesforce.url(), ""));
-        let rig = Rig::new(&tables.concat()).await;
-        for username in names {
-            salesforce.set(username, PASSWORD, &token(1));
-            rig.set_password(username, PASSWORD);
-        }
-        rig.deliver("young@idalko.com", &token(1), 0);
-        rig.deliver("old@idalko.com", &token(1), 30);
+        let (salesforce, rig, names) = stalled().await;
         let clock = Faketime::new(&rig.machine);
         let daemon = clock.daemon(&rig.machine);
         salesforce.wait_for_attempts(2).await;

@@ -32,7 +32,7 @@ use tokio::sync::Notify;
 
 use super::board::{Board, Kept, Stands};
 use super::state::{self, StateError};
-use crate::config::{Config, SecretSource};
+use crate::config::{self, Config, SecretSource};
 use crate::journal::{self, Cursor, Journal, Kind, Place};
 use crate::judge::Judgement;
 use crate::rotation::Event;
@@ -165,6 +165,28 @@ impl Worker {
         self.tell_board()
     }
 
+    /// Brings accounts to where their tokens and passwords say that they are. One
+    /// that cannot be kept keeps none of the others from it.
+    fn reconcile_all(&mut self, accounts: &[&config::Account]) -> Result<(), StateError> {
+        let now = Timestamp::now();
+        let mut desk = match self.desk(accounts.iter().copied()) {
+            Ok(desk) => desk,
+            Err(error) => {
+                let usernames = accounts.iter().map(|account| account.username.clone());
+                self.unsettled.extend(usernames);
+                return Err(error);
+            }
+        };
+        let mut outcome = Ok(());
+        for account in accounts {
+            if let Err(error) = self.let_happen(&mut desk, account, Event::Reconcile, now) {
+                self.unsettled.insert(account.username.clone());
+                outcome = outcome.and(Err(error));
+            }
+        }
+        outcome.and(self.clear(desk, &[], now))
+    }
+
     /// A vault that was put back from a copy lacks what mails have brought since,
     /// and the cursors are behind those.
     fn compare_vault(&mut self) -> Result<(), StateError> {
@@ -198,17 +220,12 @@ impl Worker {
     /// too long go.
     pub fn tidy(&mut self, everything: bool) -> Result<(), StateError> {
         let config = Arc::clone(&self.config);
-        let mut outcome = Ok(());
-        for account in &config.accounts {
+        let is_due = |account: &&config::Account| {
             let elsewhere = account.password != SecretSource::Vault;
-            if self.unsettled.contains(&account.username) || (everything && elsewhere) {
-                let reconciled = self.reconcile(account);
-                if reconciled.is_err() {
-                    self.unsettled.insert(account.username.clone());
-                }
-                outcome = outcome.and(reconciled);
-            }
-        }
+            self.unsettled.contains(&account.username) || (everything && elsewhere)
+        };
+        let due: Vec<_> = config.accounts.iter().filter(is_due).collect();
+        let mut outcome = self.reconcile_all(&due);
         outcome = outcome.and(self.expire_held(Timestamp::now()));
         self.tell_board()?;
         outcome
