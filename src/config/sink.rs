@@ -126,6 +126,8 @@ fn files(sink: &Sink, accounts: &[Account]) -> Vec<String> {
     let Receiver::File { path, .. } = &sink.to else {
         return Vec::new();
     };
+    // The components are the same for `/run//x` and `/run/./x`.
+    let path = path.components().collect::<PathBuf>();
     let path = path.display().to_string();
     let its = accounts.iter().map(|account| account.username.as_str());
     let mut files: Vec<_> = its

@@ -161,7 +161,7 @@ fn a_sink_that_cannot_be_meant_is_refused_by_the_key() {
         ("path", "kind='webhook'\nurl='https://x'\npath='x'"),
         (
             "path",
-            "kind='file'\npath='x/{username}'\n[[sink]]\nkind='file'\npath='x/a@b.c'\naccounts=['a@b.c']",
+            "kind='file'\npath='x/{username}'\n[[sink]]\nkind='file'\npath='.//x/./a@b.c'\naccounts=['a@b.c']",
         ),
         ("mode", "kind='file'\npath='{username}'\nmode='4755'"),
         ("mode", "kind='file'\npath='{username}'\nmode='0666'"),

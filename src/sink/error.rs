@@ -30,6 +30,9 @@ pub enum SinkError {
         /// What the system answered.
         source: io::Error,
     },
+    /// The disk that the file is on does not answer.
+    #[error("the disk with the file does not answer within {} s", .0.as_secs())]
+    Disk(Duration),
     /// The template cannot be used. Neither its text nor a value is repeated.
     #[error("the template {path} {why}{}", line.map(|line| format!(" (line {line})")).unwrap_or_default())]
     Template {
@@ -158,6 +161,7 @@ impl SinkError {
                 | HttpError::Deadline(_)
                 | HttpError::TooLarge { .. },
             )
+            | Self::Disk(_)
             | Self::Busy { .. }
             | Self::Conflict(_)
             | Self::Stopped => Class::Transient,
@@ -182,6 +186,7 @@ impl SinkError {
             Self::Path(_) => "path",
             Self::Owner { .. } => "owner",
             Self::Io { .. } => "io",
+            Self::Disk(_) => "disk",
             Self::Template { .. } => "template",
             Self::Unfit(_) => "unfit",
             Self::NoProgram | Self::Start { .. } => "does-not-start",
@@ -221,6 +226,7 @@ impl SinkError {
             Self::Io { .. } => {
                 "see that the folder is there and that the daemon's user may write to it (ReadWritePaths= and CAP_CHOWN in the unit)"
             }
+            Self::Disk(_) => "see that the disk, or the network that it is on, is there",
             Self::Template { .. } => {
                 "the variables are username, password, version, fingerprint and received; the filters shell and json quote"
             }

@@ -11,6 +11,7 @@
 //! Whoever calls knows what else waits, and for how long it has.
 
 mod command;
+mod disk;
 mod error;
 mod file;
 mod kv2;
@@ -166,7 +167,7 @@ pub struct Sink(Arc<Receiver>);
 
 #[derive(Debug)]
 enum Receiver {
-    File(Arc<file::File>),
+    File(disk::Disk, Arc<file::File>),
     Command(command::Command),
     Webhook(Box<webhook::Webhook>),
     Kv2(kv2::Kv2),
@@ -181,7 +182,9 @@ impl Sink {
     /// Those of [`Class::Person`] that the options themselves are to blame for.
     pub fn new(options: &Options) -> Result<Self, SinkError> {
         let receiver = match options {
-            Options::File(options) => Receiver::File(Arc::new(file::File::new(options)?)),
+            Options::File(options) => {
+                Receiver::File(disk::Disk::new(), Arc::new(file::File::new(options)?))
+            }
             Options::Command(options) => Receiver::Command(command::Command::new(options)?),
             Options::Systemd {
                 unit,
@@ -206,14 +209,14 @@ impl Sink {
     ///
     /// What would most likely keep a delivery from working.
     pub async fn look(&self, username: &str, programs: &[PathBuf]) -> Result<(), SinkError> {
-        let sink = Arc::clone(&self.0);
-        let (username, programs) = (username.to_owned(), programs.to_vec());
-        on_disk(move || match &*sink {
-            Receiver::File(file) => file.look(&username),
-            Receiver::Command(command) => command.look(&programs),
+        match &*self.0 {
+            Receiver::File(disk, file) => {
+                let (file, username) = (Arc::clone(file), username.to_owned());
+                disk.run(move || file.look(&username)).await?
+            }
+            Receiver::Command(command) => command.look(programs),
             Receiver::Webhook(_) | Receiver::Kv2(_) => Ok(()),
-        })
-        .await?
+        }
     }
 
     /// Hands the credential over, once.
@@ -231,9 +234,9 @@ impl Sink {
         secrets: &Secrets,
     ) -> Result<Delivered, SinkError> {
         match &*self.0 {
-            Receiver::File(file) => {
+            Receiver::File(disk, file) => {
                 let (file, credential) = (Arc::clone(file), credential.clone());
-                on_disk(move || file.write(&credential)).await?
+                disk.run(move || file.write(&credential)).await?
             }
             Receiver::Command(command) => command.run(credential).await,
             Receiver::Webhook(webhook) => webhook.send(credential, secrets).await,
@@ -245,20 +248,12 @@ impl Sink {
     /// asking it: a file may be gone after a reboot. Of the others it is said of all.
     pub async fn is_there(&self, credential: &Credential) -> bool {
         match &*self.0 {
-            Receiver::File(file) => {
+            Receiver::File(disk, file) => {
                 let (file, credential) = (Arc::clone(file), credential.clone());
-                let there = on_disk(move || file.is_right(&credential)).await;
+                let there = disk.run(move || file.is_right(&credential)).await;
                 there.is_ok_and(|there| there)
             }
             Receiver::Command(_) | Receiver::Webhook(_) | Receiver::Kv2(_) => true,
         }
     }
-}
-
-/// A disk can be slow, and must not hold up the network's threads.
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, SinkError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| SinkError::Stopped)
 }

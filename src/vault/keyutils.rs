@@ -196,11 +196,13 @@ impl CredentialApi for KeyutilsCredential {
 
     fn delete_credential(&self) -> keyring_core::Result<()> {
         let removed = self.inner.delete_credential();
-        self.store.change_names(|names| {
-            names
-                .get_mut(&self.service)
-                .is_some_and(|users| users.remove(&self.user))
-        })?;
+        // What could not be removed is still there to be found.
+        if matches!(removed, Ok(()) | Err(Error::NoEntry)) {
+            self.store.change_names(|names| {
+                let users = names.get_mut(&self.service);
+                users.is_some_and(|users| users.remove(&self.user))
+            })?;
+        }
         removed
     }
 

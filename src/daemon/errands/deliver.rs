@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 
 use crate::config::{self, Config, FileFormat, Receiver, SecretSource, Webhook, WebhookFormat};
@@ -164,19 +164,22 @@ pub(super) async fn look_after(tools: &Tools, receivers: &Receivers) {
     // What fails here is on the board, and the wait is over some time.
     tools.worker.run(Worker::try_now).await.unwrap_or_default();
     let jobs = tools.worker.run(Worker::delivered_jobs).await;
-    for job in jobs.unwrap_or_default() {
+    // All at once: a disk that does not answer keeps us waiting only once.
+    let jobs = stream::iter(jobs.unwrap_or_default());
+    jobs.for_each_concurrent(None, |job| async move {
         let Some((sink, _)) = receivers.sinks.get(&job.sink) else {
-            continue;
+            return;
         };
         if sink.is_there(&job.credential).await {
-            continue;
+            return;
         }
         let (sink, username) = (job.sink, job.credential.username);
         let again = tools
             .worker
             .run(move |worker| worker.deliver_again(&sink, &username));
         again.await.unwrap_or_default();
-    }
+    })
+    .await;
 }
 
 /// What keeps a sink from being told of these users' credentials, as far as that can be seen
