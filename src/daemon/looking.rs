@@ -16,7 +16,7 @@ use super::worker::{self, Content, Handle, Outcome, Report, SecretName, Worker};
 use super::{DaemonError, InboxError, StateError, policy};
 use crate::api::MailboxState;
 use crate::config::{self, Auth, Config, SecretSource};
-use crate::journal::{Cursor, Place};
+use crate::journal::{Cursor, Kind, Place};
 use crate::judge::{Finding, Policy, judge};
 use crate::mailbox::{Credential, Found, Look, MailboxError, Session, Step, Wanted};
 use crate::notice;
@@ -233,6 +233,14 @@ impl Tools {
         let report = match step {
             None => {
                 let rest = sheaf.hand_in(&self.worker).await?;
+                if std::mem::take(&mut sheaf.brought) {
+                    let (name, folder) = (target.mailbox.name.clone(), target.folder.to_owned());
+                    let through = self.worker.run(move |worker| {
+                        worker.looked_through(&name, &folder);
+                        Ok(())
+                    });
+                    through.await?;
+                }
                 return Ok((!rest.is_empty()).then_some(rest));
             }
             Some(Step::Seen { next_uid }) => {
@@ -320,6 +328,8 @@ impl Tools {
 pub(super) struct Sheaf {
     judged: Vec<Report>,
     with_worker: Option<JoinHandle<Result<Vec<Looked>, StateError>>>,
+    /// Some of them have brought tokens.
+    brought: bool,
     /// Why there are no more.
     failed: Option<MailboxError>,
 }
@@ -348,7 +358,8 @@ impl Sheaf {
         let mut looked = self.back().await?;
         let judged = std::mem::take(&mut self.judged);
         if !judged.is_empty() {
-            looked.extend(take_in(worker, judged).await?);
+            let rest = take_in(worker, judged).await?;
+            looked.extend(self.noticed(rest));
         }
         Ok(looked)
     }
@@ -356,15 +367,27 @@ impl Sheaf {
     /// Waits for those that are with the worker.
     async fn back(&mut self) -> Result<Vec<Looked>, InboxError> {
         match self.with_worker.take() {
-            Some(task) => Ok(task.await.unwrap_or(Err(StateError::Stopped))?),
+            Some(task) => {
+                let looked = task.await.unwrap_or(Err(StateError::Stopped))?;
+                Ok(self.noticed(looked))
+            }
             None => Ok(Vec::new()),
         }
+    }
+
+    fn noticed(&mut self, looked: Vec<Looked>) -> Vec<Looked> {
+        self.brought |= looked.iter().any(|looked| {
+            matches!(looked, Looked::Mail { outcome, .. } if outcome.kind == Kind::Updated)
+        });
+        looked
     }
 }
 
 async fn take_in(worker: &Handle, judged: Vec<Report>) -> Result<Vec<Looked>, StateError> {
     let uids: Vec<u32> = judged.iter().map(|report| report.place.uid).collect();
-    let outcomes = worker.run(move |worker| worker.receive_all(judged)).await?;
+    let outcomes = worker
+        .run(move |worker| worker.receive_some(judged))
+        .await?;
     let looked = |(uid, outcome)| Looked::Mail { uid, outcome };
     Ok(uids.into_iter().zip(outcomes).map(looked).collect())
 }

@@ -90,6 +90,7 @@ mod searching;
 #[cfg(feature = "system-tests")]
 mod second_server;
 mod senders;
+mod settling;
 mod shipped;
 #[cfg(feature = "system-tests")]
 mod signing_in;

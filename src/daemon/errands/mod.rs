@@ -58,6 +58,12 @@ pub(super) async fn finish(
     tools: &Tools,
     receivers: &Receivers,
 ) -> Result<(usize, usize), StateError> {
+    // No look is under way any more.
+    let settle = tools.worker.run(|worker| {
+        worker.settle();
+        Ok(())
+    });
+    settle.await?;
     deliver::look_after(tools, receivers).await;
     let mut under_way: FuturesUnordered<Errand> = FuturesUnordered::new();
     loop {

@@ -172,7 +172,11 @@ impl Worker {
             due.get(username).is_some_and(|due| *due <= now)
         };
         for configured in &config.accounts {
-            if jobs.len() >= room || !is_due(&self.due, &configured.username) {
+            let username = &configured.username;
+            if jobs.len() >= room
+                || !is_due(&self.due, username)
+                || self.settles(username).is_some()
+            {
                 continue;
             }
             match self.happen(configured, Event::Due, now) {

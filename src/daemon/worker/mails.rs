@@ -65,6 +65,28 @@ impl Worker {
         outcomes.pop().ok_or(StateError::Stopped)
     }
 
+    /// Takes mails in from a look that is not through. Where they bring a token,
+    /// it is waited for what else it brings, before anybody is told.
+    pub(in crate::daemon) fn receive_some(
+        &mut self,
+        reports: Vec<Report>,
+    ) -> Result<Vec<Outcome>, StateError> {
+        let now = Timestamp::now();
+        let places: Vec<_> = reports
+            .iter()
+            .map(|report| (!report.dry_run).then(|| report.place.clone()))
+            .collect();
+        let outcomes = self.receive_all(reports)?;
+        for (place, outcome) in places.iter().zip(&outcomes) {
+            if let (Some(place), Kind::Updated, Some(username)) =
+                (place, outcome.kind, &outcome.username)
+            {
+                self.may_bring_more(username, (&place.mailbox, &place.folder), now);
+            }
+        }
+        Ok(outcomes)
+    }
+
     /// Takes mails in, in this order. When this returns, their outcomes and all
     /// that they brought are durable; where it fails, none was taken in.
     pub fn receive_all(&mut self, reports: Vec<Report>) -> Result<Vec<Outcome>, StateError> {
@@ -111,7 +133,14 @@ impl Worker {
         {
             // Its key may be gone from the DNS since: that undoes nothing.
             outcome = Outcome {
-                kind: known,
+                kind: match known {
+                    Kind::Updated => Kind::Duplicate,
+                    Kind::Duplicate
+                    | Kind::Older
+                    | Kind::Held
+                    | Kind::Undecided
+                    | Kind::Ignored => known,
+                },
                 reason: None,
                 detail: Some("it was taken when it came in".to_owned()),
                 username: outcome.username,

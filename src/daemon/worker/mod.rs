@@ -19,6 +19,7 @@ mod names;
 mod outbox;
 mod prints;
 mod secrets;
+mod settling;
 mod standing;
 mod tell;
 mod thread;
@@ -63,6 +64,8 @@ pub struct Worker {
     /// What is being handed to whom (sink and username), and what is left alone
     /// because it could not be written down what came of it: until when.
     under_way: BTreeMap<(String, String), Timestamp>,
+    /// Accounts that a look may bring more tokens for: until when it is waited for.
+    settling: BTreeMap<settling::Key, Timestamp>,
     /// When it was last looked what is due.
     looked: Timestamp,
     /// Rung where something may be due.
@@ -130,6 +133,7 @@ impl Worker {
             print_key: None,
             due: BTreeMap::new(),
             under_way: BTreeMap::new(),
+            settling: BTreeMap::new(),
             looked: Timestamp::MIN,
             bell: Arc::default(),
         })

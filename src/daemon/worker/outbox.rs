@@ -77,6 +77,7 @@ impl Worker {
         let is_due = |parcel: &&Parcel| {
             parcel.delivered.is_none()
                 && parcel.next_try <= now
+                && self.settles(&parcel.username).is_none()
                 && self
                     .under_way
                     .get(&key(parcel))
@@ -150,6 +151,7 @@ impl Worker {
 
     /// What is due by a clock that was set back is due by this one.
     pub(in crate::daemon) fn heed_clock(&mut self, now: Timestamp) -> Result<(), StateError> {
+        self.stop_waiting(now);
         let by = self.looked.duration_since(now);
         self.looked = now;
         if by < SET_BACK {
@@ -270,11 +272,19 @@ impl Worker {
         let waits =
             |parcel: &&Parcel| parcel.delivered.is_none() && !open.holds_up(parcel, &self.config);
         let due = |parcel: &Parcel| {
-            let until = self.under_way.get(&key(parcel));
-            until.map_or(parcel.next_try, |until| parcel.next_try.max(*until))
+            let until = self.under_way.get(&key(parcel)).copied();
+            let settles = self.settles(&parcel.username);
+            [until, settles]
+                .into_iter()
+                .flatten()
+                .fold(parcel.next_try, Timestamp::max)
         };
         let parcels = parcels.iter().filter(waits).map(due);
-        Ok(parcels.chain(self.due.values().copied()).min())
+        let checks = self.due.iter().map(|(username, due)| {
+            let settles = self.settles(username);
+            settles.map_or(*due, |settles| settles.max(*due))
+        });
+        Ok(parcels.chain(checks).min())
     }
 
     /// How many sinks wait for something, and how many credentials for their
