@@ -98,6 +98,29 @@ impl Sink {
         key.chain(headers).collect()
     }
 
+    /// Where the credential goes, and as what: another one is another delivery.
+    pub fn whereabouts(&self) -> String {
+        match &self.to {
+            Receiver::File {
+                path,
+                format,
+                mode,
+                owner,
+            } => format!("{path:?} {format:?} {mode:o} {owner:?}"),
+            Receiver::Command { argv, .. } => format!("{argv:?}"),
+            Receiver::Systemd { unit, .. } => format!("{unit:?}"),
+            Receiver::Webhook(webhook) => {
+                let headers = webhook.headers.iter().map(|(name, _)| name);
+                let headers: Vec<_> = headers.collect();
+                let kind = (webhook.put, webhook.include_secret, &webhook.content_type);
+                format!(
+                    "{:?} {:?} {kind:?} {headers:?}",
+                    webhook.url, webhook.format
+                )
+            }
+        }
+    }
+
     /// Anybody on the machine may read what it writes.
     pub(super) fn is_readable_by_all(&self) -> bool {
         matches!(self.to, Receiver::File { mode, .. } if mode & 0o004 != 0)

@@ -103,16 +103,23 @@ impl Journal {
         Ok(change.execute(params![before, why.code(), why.detail(), now])?)
     }
 
-    /// Why a mail was put away, if it was.
-    pub fn was_put_away(&self, place: &Place) -> Result<Option<PutAway>, JournalError> {
-        let sql = "SELECT reason FROM outcome WHERE kind = 'ignored'
+    /// Why a mail was put away, if it was. What has expired by a clock that was
+    /// fast is held again.
+    pub fn was_put_away(
+        &self,
+        place: &Place,
+        now: Timestamp,
+    ) -> Result<Option<PutAway>, JournalError> {
+        let sql = "SELECT reason, decided FROM outcome WHERE kind = 'ignored'
             AND mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 AND uid = ?4";
         let mut query = self.db.prepare_cached(sql)?;
         let key = params![place.mailbox, place.folder, place.uid_validity, place.uid];
-        let reason: Option<Option<String>> = query.query_row(key, |row| row.get(0)).optional()?;
-        let reason = reason.flatten();
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let found: Option<(Option<String>, i64)> = query.query_row(key, row).optional()?;
+        let (reason, decided) = found.unwrap_or_default();
         Ok([PutAway::Dropped, PutAway::Expired]
             .into_iter()
+            .filter(|why| *why == PutAway::Dropped || decided <= now.as_second())
             .find(|why| reason.as_deref() == Some(why.code())))
     }
 }

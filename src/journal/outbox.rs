@@ -6,7 +6,7 @@
 //! second one only: the first is dead.
 
 use jiff::Timestamp;
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Journal, JournalError};
 
@@ -67,6 +67,14 @@ impl Journal {
         let mut query = self.db.prepare_cached(sql)?;
         let rows = query.query_map([], parcel)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// How often a parcel could not be delivered.
+    pub fn tries(&self, (sink, username): (&str, &str)) -> Result<u32, JournalError> {
+        let sql = "SELECT tries FROM outbox WHERE sink = ?1 AND username = ?2";
+        let mut query = self.db.prepare_cached(sql)?;
+        let tries = query.query_row([sink, username], |row| row.get(0));
+        Ok(tries.optional()?.unwrap_or(0))
     }
 
     /// A parcel has arrived. One that was replaced meanwhile stays.

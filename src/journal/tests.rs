@@ -267,7 +267,7 @@ fn what_is_put_away_is_known_and_held_no_more() {
     assert!(journal.held(Some(id), |_| true).unwrap().is_empty());
     let put_away = |uid| {
         let place = record(uid, Kind::Held).place;
-        journal.was_put_away(&place).unwrap()
+        journal.was_put_away(&place, at(100)).unwrap()
     };
     assert_eq!(put_away(4), Some(PutAway::Dropped));
     assert_eq!(put_away(3), None);
@@ -299,8 +299,13 @@ fn a_mail_expires_by_the_time_that_it_was_held_and_not_by_the_last_look_at_it() 
     let held = journal.held(None, |_| true).unwrap();
     assert_eq!(held.len(), 1);
     assert_eq!((held[0].place.uid, held[0].since), (4, at(50)));
-    let expired = journal.was_put_away(&record(3, Kind::Held).place).unwrap();
+    let expired = journal
+        .was_put_away(&record(3, Kind::Held).place, at(92))
+        .unwrap();
     assert_eq!(expired, Some(PutAway::Expired));
+    // The clock that said so was fast.
+    let place = record(3, Kind::Held).place;
+    assert_eq!(journal.was_put_away(&place, at(91)).unwrap(), None);
 }
 
 #[test]

@@ -163,7 +163,7 @@ async fn secret(
 pub(super) async fn look_after(tools: &Tools, receivers: &Receivers) {
     // What fails here is on the board, and the wait is over some time.
     tools.worker.run(Worker::try_now).await.unwrap_or_default();
-    let jobs = tools.worker.run(Worker::delivered_jobs).await;
+    let jobs = tools.worker.run(Worker::written_files).await;
     // All at once: a disk that does not answer keeps us waiting only once.
     let jobs = stream::iter(jobs.unwrap_or_default());
     jobs.for_each_concurrent(None, |job| async move {

@@ -148,7 +148,7 @@ impl Worker {
             };
         }
         if !outcome.kind.is_settled()
-            && let Some(why) = self.journal.was_put_away(&report.place)?
+            && let Some(why) = self.journal.was_put_away(&report.place, now)?
         {
             // Nobody is to be asked twice.
             outcome = Outcome {

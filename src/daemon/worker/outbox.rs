@@ -60,7 +60,7 @@ impl Worker {
         let mut wanted = Vec::new();
         for sink in config.sinks_of(username) {
             // Another path or address is another delivery.
-            let print = self.print(&format!("{sink:?}"), composite, false)?;
+            let print = self.print(&sink.whereabouts(), composite, false)?;
             wanted.push((sink.name.clone(), print));
         }
         Ok(wanted)
@@ -173,10 +173,16 @@ impl Worker {
         Ok(self.journal.try_now(Timestamp::now())?)
     }
 
-    /// What the sinks were told once, to see whether they still have it.
-    pub(in crate::daemon) fn delivered_jobs(&mut self) -> Result<Vec<DeliveryJob>, StateError> {
+    /// What files were written once, to see whether they are still there. What
+    /// becomes of it elsewhere cannot be seen.
+    pub(in crate::daemon) fn written_files(&mut self) -> Result<Vec<DeliveryJob>, StateError> {
+        let sinks = &self.config.sinks;
+        let is_file = |name: &str| {
+            let mut sinks = sinks.iter();
+            sinks.any(|sink| sink.name == name && matches!(sink.to, Receiver::File { .. }))
+        };
         let mut parcels = self.journal.parcels()?;
-        parcels.retain(|parcel| parcel.delivered.is_some());
+        parcels.retain(|parcel| parcel.delivered.is_some() && is_file(&parcel.sink));
         let mut desk = self.desk_of(&parcels)?;
         let mut jobs = Vec::new();
         for parcel in parcels {
@@ -240,11 +246,7 @@ impl Worker {
                 tracing::info!(event = "sink.delivered", sink, username, "a sink was told");
             }
             Err(failure) => {
-                let parcels = self.journal.parcels()?;
-                let mut known = parcels.iter();
-                let tries = known
-                    .find(|p| p.sink == sink && p.username == username)
-                    .map_or(0, |p| p.tries);
+                let tries = self.journal.tries((sink, username))?;
                 let wait = wait(tries, &failure);
                 let next_try = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
                 let told = (failure.error.as_str(), failure.hint.as_str());

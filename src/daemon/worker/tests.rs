@@ -79,7 +79,7 @@ impl Rig {
 
     /// Those that are looked after at a start.
     fn delivered(&mut self) -> Vec<String> {
-        let jobs = self.worker.delivered_jobs().unwrap();
+        let jobs = self.worker.written_files().unwrap();
         jobs.into_iter()
             .map(|job| job.credential.username)
             .collect()
@@ -225,4 +225,59 @@ fn what_waits_goes_on_when_the_clock_is_set_back() {
     let now = Timestamp::now();
     desk.worker.heed_clock(now).unwrap();
     assert_eq!(desk.deliver(now), [pair(USER, "passtoken1")]);
+}
+
+#[test]
+fn a_password_whose_note_failed_is_made_up_for() {
+    let mut desk = Rig::new(&unchecked(USER));
+    let now = Timestamp::now();
+    desk.set_password(USER, "old");
+    desk.notice(USER, "token", now);
+    desk.deliver(now);
+    desk.worker.journal.refuse(true);
+    let name = SecretName::Account(USER.to_owned());
+    let password = Secret::new("new".to_owned());
+    desk.worker.set_secret(&name, &password).unwrap_err();
+    desk.worker.journal.refuse(false);
+    desk.worker.tidy(false).unwrap();
+    assert_eq!(
+        desk.deliver(now + SignedDuration::from_mins(1)),
+        [(USER.into(), "newtoken".into())]
+    );
+    assert!(desk.worker.unsettled.is_empty());
+}
+
+#[test]
+fn only_another_place_or_form_is_another_delivery() {
+    let account = unchecked(USER);
+    let command = |more: &str| {
+        format!("{account}[[sink]]\nkind = \"command\"\nname = \"program\"\nargv = [\"x\"]\n{more}")
+    };
+    let mut desk = Rig::new(&command(""));
+    let now = Timestamp::now();
+    desk.set_password(USER, "password");
+    desk.notice(USER, "token", now);
+    let told = desk.deliveries(now);
+    for credential in &told {
+        for sink in ["sink", "program"] {
+            let key = (sink, credential.username.as_str(), credential.id.as_str());
+            desk.worker.conclude(key, Ok(()), now).unwrap();
+        }
+    }
+    let told = desk.deliveries(now);
+    for credential in &told {
+        let key = (
+            "program",
+            credential.username.as_str(),
+            credential.id.as_str(),
+        );
+        desk.worker.conclude(key, Ok(()), now).unwrap();
+    }
+    let later = now + SignedDuration::from_mins(1);
+    let mut desk = desk.restart(&command(
+        "timeout = \"50s\"\naccounts = [\"mariana@idalko.com\"]\n",
+    ));
+    assert!(desk.deliveries(later).is_empty());
+    let mut desk = desk.restart(&command("").replace("[\"x\"]", "[\"y\"]"));
+    assert_eq!(desk.deliveries(later).len(), 1);
 }
