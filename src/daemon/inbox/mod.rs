@@ -9,6 +9,7 @@
 
 mod after;
 mod folder;
+mod numbers;
 mod session;
 
 use std::panic::AssertUnwindSafe;
