@@ -102,11 +102,7 @@ impl Desk {
             },
             received: date,
             content: Content::Judged(Box::new(judgement)),
-            cursor: Some(Cursor {
-                uid_validity: 1,
-                next_uid: self.uid + 1,
-                mod_seq: None,
-            }),
+            cursor: Some(Cursor::at(1, self.uid + 1)),
             dry_run: false,
         }
     }

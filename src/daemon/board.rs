@@ -58,6 +58,13 @@ impl Row {
         now.duration_since(heard) > within.saturating_add(ANSWER)
     }
 
+    /// A clock that was set back leaves a proof of life in the future, which
+    /// would last until then: it counts from now on.
+    fn not_after(&mut self, now: Timestamp) {
+        let heard = &mut self.status.proof_of_life;
+        *heard = heard.map(|heard| heard.min(now));
+    }
+
     /// What is wrong with the folder.
     fn problems(&self, now: Timestamp, problems: &mut Vec<Problem>) {
         if self.is_silent(now) {
@@ -232,6 +239,7 @@ impl Board {
     pub(super) fn alive(&self, folder: &Folder, heard: Timestamp) {
         // It changes nothing that anybody waits for.
         if let Some(row) = self.lock().rows.get_mut(folder) {
+            row.not_after(Timestamp::now());
             row.status.proof_of_life = row.status.proof_of_life.max(Some(heard));
         }
     }
@@ -318,10 +326,11 @@ impl Board {
 
     /// All of it.
     pub fn status(&self) -> Status {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let mut problems: Vec<Problem> = inner.worker.iter().cloned().collect();
         let now = Timestamp::now();
-        for row in inner.rows.values() {
+        for row in inner.rows.values_mut() {
+            row.not_after(now);
             row.problems(now, &mut problems);
         }
         problems.extend(self.no_account.map(|since| Problem {
@@ -454,5 +463,20 @@ mod tests {
         }
         board.state(&ops, MailboxState::Connecting);
         assert!(!is_silent(), "nobody is listened to");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_leaves_no_proof_of_life_in_the_future() {
+        let board = board();
+        let ops = ("ops".to_owned(), "INBOX".to_owned());
+        let tomorrow = || Timestamp::now() + SignedDuration::from_hours(24);
+        let proof = || board.lock().rows[&ops].status.proof_of_life.unwrap();
+        board.alive(&ops, tomorrow());
+        board.alive(&ops, Timestamp::now());
+        assert!(proof() <= Timestamp::now());
+        // And where nothing is heard from then on.
+        board.alive(&ops, tomorrow());
+        board.status();
+        assert!(proof() <= Timestamp::now());
     }
 }

@@ -99,7 +99,7 @@ impl Doors {
             let login = session.log_in(&mailbox.user, credential);
             match tokio::time::timeout(PATIENCE, login).await {
                 Ok(ended) => Ok(ended?),
-                Err(_) => Err(MailboxError::Deadline("the login").into()),
+                Err(_) => Err(MailboxError::LoginDropped.into()),
             }
         };
         self.gate(&mailbox.name).pass(secret, login).await

@@ -232,7 +232,9 @@ impl InboxError {
 fn held_back(why: Held) -> &'static str {
     match why {
         Held::Refused => "the login was refused before, and it is too soon to try it again",
-        Held::Dropped => "the server hung up on the last login, and it is too soon for another",
+        Held::Dropped => {
+            "the server hung up on the last login or did not answer it, and it is too soon for another"
+        }
         Held::TooMany => "there were too many logins in a short time, and the next one waits",
     }
 }

@@ -23,8 +23,8 @@ use crate::secret::Secret;
 pub(super) const AFTER_A_REFUSAL: Duration = Duration::from_secs(60);
 pub(super) const AFTER_MANY: Duration = Duration::from_secs(3600);
 
-/// After a server hung up on a login. Some refuse that way, and most are only
-/// out of order.
+/// After a server hung up on a login, or did not answer it. Some refuse that
+/// way, and most are only out of order.
 const AFTER_A_DROP: Duration = Duration::from_secs(5);
 const AFTER_MANY_DROPS: Duration = Duration::from_secs(300);
 
@@ -38,7 +38,7 @@ const PERIOD: Duration = Duration::from_secs(600);
 pub enum Held {
     /// The last one was refused.
     Refused,
-    /// The server hung up on the last one.
+    /// The server hung up on the last one, or did not answer it.
     Dropped,
     /// There were too many.
     TooMany,
@@ -63,6 +63,8 @@ struct State {
     not_before: Option<(Instant, Held)>,
     /// What was refused.
     refused: Option<Secret>,
+    /// What was refused to one while others were in.
+    refused_to_one: Option<Secret>,
     logins: Recent,
 }
 
@@ -86,6 +88,7 @@ impl Gate {
                 refusals: 0,
                 not_before: None,
                 refused: None,
+                refused_to_one: None,
                 logins: Recent::new(LOGINS.saturating_mul(connections.max(1))),
             }),
             inside: Arc::default(),
@@ -143,6 +146,7 @@ impl Gate {
             Err(InboxError::Mailbox(error))
                 if error.class() == Class::Login && self.inside.load(Ordering::Relaxed) > 0 =>
             {
+                state.refused_to_one = secret.cloned();
                 Err(InboxError::OneTooMany(error))
             }
             Err(error) if error.class() == Class::Login => {
@@ -172,9 +176,13 @@ impl Gate {
         (wait, state.refusals)
     }
 
-    /// Whether this secret is the one that was refused.
+    /// Whether this secret is the one that was refused, to all or to one.
     pub(super) fn has_refused(&self, secret: &Secret) -> bool {
-        self.state().refused.as_ref() == Some(secret)
+        let state = self.state();
+        [&state.refused, &state.refused_to_one]
+            .into_iter()
+            .flatten()
+            .any(|refused| refused == secret)
     }
 
     /// Something changed that may let a refused login succeed: all that wait
@@ -203,6 +211,7 @@ impl State {
     fn refuse(&mut self, secret: Option<Secret>) {
         self.refusals = self.refusals.saturating_add(1);
         self.refused = secret;
+        self.refused_to_one = None;
         let delay = self.refused_for.next(fastrand::f64());
         self.hold(delay, Held::Refused);
     }
@@ -352,6 +361,7 @@ mod tests {
         let (_, error) = fail(&gate, "right", refused).await;
         assert!(matches!(error, InboxError::OneTooMany(_)), "{error}");
         assert!(gate.is_open().is_ok());
+        assert!(gate.has_refused(&secret("right")) && !gate.has_refused(&secret("new")));
         drop(first);
         assert!(refuse(&gate, "right").await);
         assert!(gate.is_open().is_err(), "nobody is in: it is a refusal");

@@ -55,11 +55,9 @@ impl Target<'_> {
             place: self.place(uid),
             received,
             content,
-            cursor: self.moves_cursor.then_some(Cursor {
-                uid_validity: self.uid_validity,
-                next_uid: uid.saturating_add(1),
-                mod_seq: None,
-            }),
+            cursor: self
+                .moves_cursor
+                .then_some(Cursor::at(self.uid_validity, uid.saturating_add(1))),
             dry_run: self.dry_run,
         }
     }
@@ -247,11 +245,7 @@ impl Tools {
                 let mut looked = sheaf.hand_in(&self.worker).await?;
                 if target.moves_cursor {
                     let (name, folder) = (target.mailbox.name.clone(), target.folder.to_owned());
-                    let cursor = Cursor {
-                        uid_validity: target.uid_validity,
-                        next_uid,
-                        mod_seq: None,
-                    };
+                    let cursor = Cursor::at(target.uid_validity, next_uid);
                     self.worker
                         .run(move |worker| worker.move_cursor(&name, &folder, cursor))
                         .await?;

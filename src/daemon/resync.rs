@@ -175,12 +175,19 @@ impl Resync {
         for mailbox in &plan.mailboxes {
             // One connection a mailbox, whatever it has of folders.
             let mut entered = None;
-            for folder in &mailbox.folders {
+            let mut folders = mailbox.folders.iter();
+            while let Some(folder) = folders.next() {
                 let looking = self.folder(&plan, mailbox, folder, &mut entered, &mut teller);
                 let looked = AssertUnwindSafe(looking).catch_unwind().await;
                 if let Err(error) = looked.unwrap_or(Err(InboxError::Panicked)) {
-                    entered = None;
                     teller.failed(mailbox, folder, &error).await;
+                    if entered.take().is_none() {
+                        // Who does not get in for one folder does not for the others.
+                        for folder in folders {
+                            teller.failed(mailbox, folder, &error).await;
+                        }
+                        break;
+                    }
                 }
             }
             if let Some(entered) = entered {

@@ -18,7 +18,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 pub use error::{Class, JournalError};
@@ -48,6 +48,25 @@ pub struct Cursor {
     /// The folder's highest modification sequence (RFC 7162) when everything
     /// up to there had been looked at, where the server has it.
     pub mod_seq: Option<u64>,
+    /// A look back goes on: only what was received on this day or later counts
+    /// above `next_uid` too. It belongs to the journal, as `caught_up` does, and
+    /// moving the cursor leaves both.
+    pub since: Option<civil::Date>,
+    /// When everything in the folder had last been looked at.
+    pub caught_up: Option<Timestamp>,
+}
+
+impl Cursor {
+    /// A cursor to be moved to.
+    pub fn at(uid_validity: u32, next_uid: u32) -> Self {
+        Self {
+            uid_validity,
+            next_uid,
+            mod_seq: None,
+            since: None,
+            caught_up: None,
+        }
+    }
 }
 
 /// What was done with a mail in the mailbox, after its outcome was durable.
@@ -151,7 +170,7 @@ impl Journal {
 
     /// Up to where a folder was read.
     pub fn cursor(&self, mailbox: &str, folder: &str) -> Result<Option<Cursor>, JournalError> {
-        let sql = "SELECT uid_validity, next_uid, mod_seq FROM cursor
+        let sql = "SELECT uid_validity, next_uid, mod_seq, since, caught_up FROM cursor
             WHERE mailbox = ?1 AND folder = ?2";
         let mut query = self.db.prepare_cached(sql)?;
         let cursor = query.query_row([mailbox, folder], |row| {
@@ -159,6 +178,11 @@ impl Journal {
                 uid_validity: row.get(0)?,
                 next_uid: row.get(1)?,
                 mod_seq: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
+                since: day(row, 3)?,
+                caught_up: match row.get(4)? {
+                    None => None,
+                    Some(second) => Some(at(second)?),
+                },
             })
         });
         Ok(cursor.optional()?)
@@ -188,20 +212,22 @@ impl Journal {
         Ok(())
     }
 
-    /// Everything in a folder has been looked at as it was at this modification
-    /// sequence. Without a cursor there is nothing to add it to.
+    /// Everything in a folder has been looked at, as it was at this modification
+    /// sequence where the server has one: a look back is through. Without a
+    /// cursor there is nothing to add it to.
     pub fn caught_up(
         &self,
         mailbox: &str,
         folder: &str,
         uid_validity: u32,
-        mod_seq: u64,
+        mod_seq: Option<u64>,
+        now: Timestamp,
     ) -> Result<(), JournalError> {
-        let sql = "UPDATE cursor SET mod_seq = ?4
+        let sql = "UPDATE cursor SET mod_seq = ifnull(?4, mod_seq), since = NULL, caught_up = ?5
             WHERE mailbox = ?1 AND folder = ?2 AND uid_validity = ?3";
         // RFC 7162 has 63 bits; a server with more is out of order.
-        let mod_seq = i64::try_from(mod_seq).unwrap_or(i64::MAX);
-        let place = params![mailbox, folder, uid_validity, mod_seq];
+        let mod_seq = mod_seq.map(|mod_seq| i64::try_from(mod_seq).unwrap_or(i64::MAX));
+        let place = params![mailbox, folder, uid_validity, mod_seq, now.as_second()];
         self.db.prepare_cached(sql)?.execute(place)?;
         Ok(())
     }
@@ -257,24 +283,38 @@ impl Journal {
         Ok(query.query_row(key, |row| kind(row, 0)).optional()?)
     }
 
-    /// Forgets what is known of the mails from `uid_next` on, and the cursor:
-    /// the server has gone back behind it.
-    pub fn forget_from(
+    /// A look through the whole folder begins, at what was received since a day:
+    /// whoever goes on with it after an interruption looks at no more than it
+    /// would have. Where the server has gone back, what is known of the mails
+    /// from a UID on is forgotten.
+    pub fn look_back(
         &self,
         mailbox: &str,
         folder: &str,
         uid_validity: u32,
-        uid_next: u32,
+        since: Option<civil::Date>,
+        forget_from: Option<u32>,
     ) -> Result<(), JournalError> {
         let change = self.db.unchecked_transaction()?;
+        if let Some(uid) = forget_from {
+            change.execute(
+                "DELETE FROM outcome
+                 WHERE mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 AND uid >= ?4",
+                params![mailbox, folder, uid_validity, uid],
+            )?;
+        }
         change.execute(
-            "DELETE FROM outcome
-             WHERE mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 AND uid >= ?4",
-            params![mailbox, folder, uid_validity, uid_next],
-        )?;
-        change.execute(
-            "DELETE FROM cursor WHERE mailbox = ?1 AND folder = ?2",
-            params![mailbox, folder],
+            "INSERT INTO cursor (mailbox, folder, uid_validity, next_uid, since)
+             VALUES (?1, ?2, ?3, 1, ?4)
+             ON CONFLICT DO UPDATE SET
+               uid_validity = excluded.uid_validity, next_uid = excluded.next_uid,
+               mod_seq = NULL, since = excluded.since",
+            params![
+                mailbox,
+                folder,
+                uid_validity,
+                since.map(|day| day.to_string())
+            ],
         )?;
         change.commit()?;
         Ok(())
@@ -417,7 +457,18 @@ fn kind(row: &Row<'_>, column: usize) -> rusqlite::Result<Kind> {
 }
 
 fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
-    Timestamp::from_second(row.get(column)?).map_err(|_| rusqlite::Error::InvalidQuery)
+    at(row.get(column)?)
+}
+
+fn at(second: i64) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_second(second).map_err(|_| rusqlite::Error::InvalidQuery)
+}
+
+fn day(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<civil::Date>> {
+    let day: Option<String> = row.get(column)?;
+    day.map(|day| day.parse())
+        .transpose()
+        .map_err(|_| rusqlite::Error::InvalidQuery)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::JournalError;
 
 /// The version of the tables.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 
 /// Brings the tables to the newest form, in one transaction.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), JournalError> {
@@ -50,6 +50,12 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), JournalError> {
                PRIMARY KEY (sink, username)) STRICT, WITHOUT ROWID;
              CREATE TABLE vault (
                id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL) STRICT;",
+        )?;
+    }
+    if version < 4 {
+        change.execute_batch(
+            "ALTER TABLE cursor ADD COLUMN since TEXT;
+             ALTER TABLE cursor ADD COLUMN caught_up INTEGER;",
         )?;
     }
     // Written every time: a journal that cannot be written is found out here.

@@ -28,11 +28,7 @@ fn record(uid: u32, kind: Kind) -> Record {
 }
 
 fn cursor(uid_validity: u32, next_uid: u32) -> Cursor {
-    Cursor {
-        uid_validity,
-        next_uid,
-        mod_seq: None,
-    }
+    Cursor::at(uid_validity, next_uid)
 }
 
 #[test]
@@ -83,8 +79,8 @@ fn a_server_that_went_back_is_followed() {
             .unwrap();
     }
     journal.move_cursor("ops", "INBOX", cursor(7, 5)).unwrap();
-    journal.forget_from("ops", "INBOX", 7, 4).unwrap();
-    assert_eq!(journal.cursor("ops", "INBOX").unwrap(), None);
+    journal.look_back("ops", "INBOX", 7, None, Some(4)).unwrap();
+    assert_eq!(journal.cursor("ops", "INBOX").unwrap(), Some(cursor(7, 1)));
     let place = |uid| record(uid, Kind::Updated).place;
     assert_eq!(journal.outcome(&place(3)).unwrap(), Some(Kind::Updated));
     assert_eq!(journal.outcome(&place(4)).unwrap(), None);
@@ -168,13 +164,51 @@ fn a_modification_sequence_belongs_to_its_uidvalidity() {
     let journal = journal(folder.path());
     let mod_seq = || journal.cursor("ops", "INBOX").unwrap().unwrap().mod_seq;
     journal.move_cursor("ops", "INBOX", cursor(7, 5)).unwrap();
-    journal.caught_up("ops", "INBOX", 8, 11).unwrap();
+    journal
+        .caught_up("ops", "INBOX", 8, Some(11), at(1))
+        .unwrap();
     assert_eq!(mod_seq(), None);
-    journal.caught_up("ops", "INBOX", 7, 11).unwrap();
+    journal
+        .caught_up("ops", "INBOX", 7, Some(11), at(1))
+        .unwrap();
     journal.move_cursor("ops", "INBOX", cursor(7, 6)).unwrap();
     assert_eq!(mod_seq(), Some(11));
     journal.move_cursor("ops", "INBOX", cursor(8, 1)).unwrap();
     assert_eq!(mod_seq(), None);
+}
+
+#[test]
+fn a_look_back_is_remembered_until_it_is_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    let known = || journal.cursor("ops", "INBOX").unwrap().unwrap();
+    let day = civil::date(2026, 3, 1);
+    let begins = |uid_validity| {
+        journal
+            .look_back("ops", "INBOX", uid_validity, Some(day), None)
+            .unwrap();
+    };
+    begins(7);
+    journal.move_cursor("ops", "INBOX", cursor(7, 5)).unwrap();
+    let on_its_way = Cursor {
+        since: Some(day),
+        ..cursor(7, 5)
+    };
+    assert_eq!(known(), on_its_way);
+    journal.caught_up("ops", "INBOX", 7, None, at(3)).unwrap();
+    let through = Cursor {
+        caught_up: Some(at(3)),
+        ..cursor(7, 5)
+    };
+    assert_eq!(known(), through);
+    // Numbered anew: when it was last caught up is still known.
+    begins(8);
+    let again = Cursor {
+        since: Some(day),
+        caught_up: Some(at(3)),
+        ..cursor(8, 1)
+    };
+    assert_eq!(known(), again);
 }
 
 #[test]
@@ -241,6 +275,36 @@ fn a_journal_of_the_first_version_is_read_on() {
             .waiting_for_after("ops", "INBOX", 7)
             .unwrap()
             .is_empty()
+    );
+}
+
+#[test]
+fn a_journal_of_the_third_version_has_no_look_back_on_its_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let first = journal(folder.path());
+    first.move_cursor("ops", "INBOX", cursor(7, 9)).unwrap();
+    first.caught_up("ops", "INBOX", 7, Some(11), at(1)).unwrap();
+    drop(first);
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(
+        "ALTER TABLE cursor DROP COLUMN since;
+         ALTER TABLE cursor DROP COLUMN caught_up;
+         PRAGMA user_version = 3;",
+    )
+    .unwrap();
+    drop(old);
+    let journal = journal(folder.path());
+    let known = || journal.cursor("ops", "INBOX").unwrap().unwrap();
+    let read_on = Cursor {
+        mod_seq: Some(11),
+        ..cursor(7, 9)
+    };
+    assert_eq!(known(), read_on);
+    journal.caught_up("ops", "INBOX", 7, None, at(2)).unwrap();
+    assert_eq!(
+        (known().caught_up, known().mod_seq),
+        (Some(at(2)), Some(11))
     );
 }
 

@@ -82,8 +82,8 @@ pub enum MailboxError {
         /// The response code (RFC 5530).
         code: Option<String>,
     },
-    /// The server hung up instead of answering the login.
-    #[error("the server hung up during the login")]
+    /// The server hung up instead of answering the login, or was silent.
+    #[error("the server hung up during the login, or did not answer it in time")]
     LoginDropped,
     /// The server cannot check logins now (RFC 5530, `UNAVAILABLE` and kin).
     #[error("the server cannot log anyone in at the moment [{0}]")]

@@ -51,9 +51,14 @@ impl Session {
         credential: &Credential,
     ) -> Result<(), MailboxError> {
         match self.prove(user, credential).await {
-            // Some servers refuse by hanging up, and trying again at once
-            // would be hammering.
-            Err(MailboxError::Bye(_) | MailboxError::Lost(_)) => Err(MailboxError::LoginDropped),
+            // Some servers refuse by hanging up, in good order or not, or by
+            // silence, and trying again at once would be hammering.
+            Err(
+                MailboxError::Bye(_)
+                | MailboxError::Lost(_)
+                | MailboxError::Io { .. }
+                | MailboxError::Deadline(_),
+            ) => Err(MailboxError::LoginDropped),
             Err(MailboxError::LoginRefused { code }) if credential.is_token() => {
                 Err(MailboxError::TokenRefused { code })
             }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::meeting::{MAILBOX_PASSWORD, USER, composite, machine, token_mail};
 use crate::support::folder::Folder;
-use crate::support::scripted::{Options, Scripted};
+use crate::support::scripted::{Cut, Options, Scripted};
 
 async fn server(capabilities: &'static str) -> Scripted {
     let folder = Folder {
@@ -61,4 +61,22 @@ async fn no_password_is_sent_where_logins_are_disabled() {
     assert_ne!(ended.code, 0);
     let heard = format!("{:?}", server.heard());
     assert!(!heard.contains(MAILBOX_PASSWORD) && !heard.contains(&message()));
+}
+
+/// Some refuse a password by a reset, behind which no answer is to be had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_reset_at_the_login_is_a_server_that_hung_up() {
+    let folder = Folder::empty();
+    let options = Options {
+        greeting: folder.greeting(),
+        cut: Some(Cut {
+            after: folder.greeting().len() + 1,
+            reset: true,
+        }),
+        ..Options::default()
+    };
+    let server = Scripted::with(options, move |_, command| folder.answer(command)).await;
+    let ended = machine(&server, "").run(&["run", "--once"]);
+    ended.failed(69, "hung up during the login", "hint");
+    assert_eq!(server.count(1, "LOGIN"), 1);
 }

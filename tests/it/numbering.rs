@@ -99,6 +99,70 @@ async fn a_modification_sequence_that_goes_back_is_a_folder_looked_through_again
     assert!(!ended.stderr.contains("mailbox.modseq"), "{}", ended.stderr);
 }
 
+/// A notice of years ago, as the mail with this UID.
+fn of_years_ago(folder: Folder, uid: u32, day: &'static str) -> Folder {
+    folder.with(uid, &token_mail()).on(uid, day)
+}
+
+/// The server hangs up in the middle of a look, behind the first mails: on the
+/// first connection, or when it has numbered its mails anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_back_that_is_interrupted_goes_no_further_back() {
+    let news = |folder: Folder, uid: u32| folder.and(uid, &newsletter(uid as usize));
+    let before = (1..1200).fold(Folder::empty(), news);
+    let old = of_years_ago(before, 1200, "01-Jan-2020");
+    let folder = (1201..1501).fold(old, news);
+    let anew = Folder {
+        uid_validity: Some(2),
+        ..folder.clone()
+    };
+    // What comes into the folder later is seen, whenever it was received.
+    let moved_in = of_years_ago(anew.clone(), 1501, "02-Jan-2020");
+    let folders = [&folder, &folder, &anew, &anew, &moved_in].map(Folder::clone);
+    let options = Options {
+        greeting: folder.greeting(),
+        ..Options::default()
+    };
+    let server = Scripted::with(options, move |connection, command| {
+        if [1, 3].contains(&connection) && command.starts_with("UID FETCH 1001") {
+            return "HANGUP".to_owned();
+        }
+        folders[connection - 1].answer(command)
+    })
+    .await;
+    let machine = machine(&server, "");
+    for _ in 0..2 {
+        let ended = machine.run(&["run", "--once"]);
+        ended.failed(69, "lost during FETCH", "hint");
+        machine.ok(&["run", "--once"]);
+        assert_eq!(machine.credential(USER), None, "{:?}", server.heard());
+    }
+    machine.ok(&["run", "--once"]);
+    assert_eq!(machine.credential(USER), composite());
+}
+
+/// Nobody watched for longer than `since`, and the server has numbered its mails
+/// anew meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_in_a_long_absence_is_seen_in_a_folder_that_was_numbered_anew() {
+    for (day, is_seen) in [("15-Jan-2020", true), ("05-Jan-2020", false)] {
+        let before = Folder::empty().and(1, &newsletter(1));
+        let anew = Folder {
+            uid_validity: Some(2),
+            ..of_years_ago(before.clone(), 2, day)
+        };
+        let server = server(vec![before, anew]).await;
+        let machine = machine(&server, "");
+        machine.ok(&["run", "--once"]);
+        let journal = rusqlite::Connection::open(machine.state_dir().join("journal.db")).unwrap();
+        let sql = "UPDATE cursor SET caught_up = unixepoch('2020-01-10') WHERE caught_up > 0";
+        assert_eq!(journal.execute(sql, []).unwrap(), 1);
+        drop(journal);
+        machine.ok(&["run", "--once"]);
+        assert_eq!(machine.credential(USER).is_some(), is_seen, "{day}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_made_later_is_watched_from_then_on() {
     let missing = |command: &str, arrived: &std::sync::atomic::AtomicBool| {

@@ -6,9 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::Machine;
+use crate::support::folder::Folder;
 use crate::support::imap_server::{ImapServer, Options};
 use crate::support::mail::{RECEIVER, TokenMail, token};
-use crate::support::scripted::Scripted;
+use crate::support::scripted::{Options as ScriptedOptions, Scripted};
 use crate::watching::machine;
 
 const USER: &str = "mariana@idalko.com";
@@ -107,6 +108,29 @@ async fn control_c_ends_the_command_and_not_the_run() {
         .unwrap();
     daemon.wait_for("resync.finished", |line| line["failed"] == 0);
     assert_eq!(machine.status()["mailboxes"][0]["state"], "polling");
+}
+
+/// The line is in, and nobody else gets in: that is found out once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_that_is_not_let_in_tries_it_once_for_all_folders() {
+    let folder = Folder::empty();
+    let server = Scripted::with(ScriptedOptions::default(), move |connection, command| {
+        if connection > 1 && command.starts_with("LOGIN") {
+            return "TAG NO [AUTHENTICATIONFAILED] no\r\n".to_owned();
+        }
+        folder.answer(command)
+    })
+    .await;
+    let more = "folders = [\"A\", \"B\", \"C\", \"D\", \"E\"]\nmax-connections = 1\npoll = \"25m\"";
+    let machine = crate::meeting::machine(&server, more);
+    let daemon = machine.daemon();
+    daemon.wait_for_nth("mailbox.watching", 5, |_| true);
+    let ended = machine.run(&["resync", "--json"]);
+    assert_ne!(ended.code, 0);
+    daemon.wait_for("resync.finished", |line| line["failed"] == 5);
+    assert_eq!(daemon.count("resync.failed"), 5, "each folder is told of");
+    assert_eq!(server.count(2, "LOGIN"), 1);
+    assert_eq!(server.count(None, "LOGIN"), 2, "{:?}", server.heard());
 }
 
 #[tokio::test(flavor = "multi_thread")]

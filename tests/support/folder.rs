@@ -1,6 +1,8 @@
 //! What a server that is well says of one folder, command by command, for a
 //! scripted server to say it, or something else.
 
+use std::collections::BTreeMap;
+
 use super::mail::TokenMail;
 
 /// A folder, and what the server can do.
@@ -13,6 +15,8 @@ pub struct Folder {
     pub mod_seq: Option<u64>,
     /// UIDs and mails, in order.
     pub mails: Vec<(u32, String)>,
+    /// The days of the mails that did not come today.
+    pub days: BTreeMap<u32, &'static str>,
 }
 
 impl Folder {
@@ -23,6 +27,7 @@ impl Folder {
             uid_next: Some(1),
             mod_seq: None,
             mails: Vec::new(),
+            days: BTreeMap::new(),
         }
     }
 
@@ -39,6 +44,13 @@ impl Folder {
     #[must_use]
     pub fn with(self, uid: u32, mail: &TokenMail) -> Self {
         self.and(uid, &mail.bytes())
+    }
+
+    /// The mail came on another day.
+    #[must_use]
+    pub fn on(mut self, uid: u32, day: &'static str) -> Self {
+        self.days.insert(uid, day);
+        self
     }
 
     pub fn greeting(&self) -> String {
@@ -108,8 +120,9 @@ impl Folder {
                 |line: &&str| line.starts_with("From: ") || line.starts_with("Subject: ");
             let header = mail.split("\r\n\r\n").next().unwrap_or_default();
             let fields: Vec<&str> = header.split("\r\n").filter(is_wanted).collect();
+            let day = self.days.get(uid).unwrap_or(&"TODAY");
             format!(
-                "* {number} FETCH (UID {uid} RFC822.SIZE {} INTERNALDATE \"TODAY 00:00:00 +0000\" \
+                "* {number} FETCH (UID {uid} RFC822.SIZE {} INTERNALDATE \"{day} 00:00:00 +0000\" \
                  BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {})\r\n",
                 mail.len(),
                 literal(&format!("{}\r\n\r\n", fields.join("\r\n")))

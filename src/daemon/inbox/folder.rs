@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::tz::Offset;
+use jiff::{Timestamp, civil};
 use tokio::time::Instant;
 
+use super::numbers::{Known, known};
 use super::{InboxError, Line};
 use crate::api::MailboxState;
-use crate::config::After;
+use crate::config::{After, Since};
 use crate::daemon::doors::Entered;
 use crate::daemon::lessons::Lessons;
 use crate::daemon::looking::{Looked, Sheaf, Target};
@@ -22,6 +24,10 @@ pub(super) const STUMBLING: Duration = Duration::from_secs(600);
 /// For so long a connection is asked for a folder that it does not have. Then
 /// another one is: some servers forget who is logged in.
 const MISSING: Duration = Duration::from_secs(600);
+
+/// How often the journal is told that a folder in which nothing happens is
+/// caught up: a look back goes by days.
+const CAUGHT_UP: Duration = Duration::from_secs(3600);
 
 /// A folder, and what is remembered of it between connections.
 pub(super) struct Watched {
@@ -46,6 +52,8 @@ pub(super) struct Position {
     next_uid: u32,
     exists: u32,
     mod_seq: Option<u64>,
+    /// When the journal was last told that everything has been looked at.
+    caught_up: Option<Instant>,
 }
 
 impl Watched {
@@ -122,7 +130,7 @@ impl Line {
             self.catch_up(session, watched, folder).await
         };
         if looked.is_ok() {
-            self.keep_mod_seq(watched, folder).await?;
+            self.caught_up(watched, folder).await?;
         }
         self.conclude(session, watched, looked).await
     }
@@ -182,7 +190,7 @@ impl Line {
         let session = self.tools.inside(entered, &self.mailbox).await?;
         let folder = session.open(&watched.name, self.access()).await?;
         self.catch_up(session, watched, folder).await?;
-        self.keep_mod_seq(watched, folder).await?;
+        self.caught_up(watched, folder).await?;
         let open = self.undecided(watched).await?;
         let again = watched.lessons.look_again_at(open);
         self.go_through(again, session, watched, false).await?;
@@ -213,17 +221,21 @@ impl Line {
         }
         let cursor = self.cursor(watched).await?;
         let folder = self.believed(session, watched, cursor, folder).await?;
-        let known = self.known(watched, cursor, folder).await?;
-        let first = known.map_or(1, |cursor| cursor.next_uid);
-        let since = match known {
-            Some(_) => None,
-            None => self.mailbox.since.first_day(Timestamp::now()),
+        let cursor = match known(watched, cursor, folder) {
+            Known::UpTo(cursor) => cursor,
+            Known::Anew { forget_from } => {
+                self.begin_anew(watched, cursor, folder, forget_from)
+                    .await?
+            }
         };
+        // A look back that was interrupted goes on as one.
+        let (first, since) = (cursor.next_uid, cursor.since);
         watched.position = Some(Position {
             uid_validity: folder.uid_validity,
             next_uid: first,
             exists: folder.exists,
-            mod_seq: known.and_then(|cursor| cursor.mod_seq),
+            mod_seq: cursor.mod_seq,
+            caught_up: None,
         });
         let look = watched.lessons.look_through(folder, first, since);
         self.go_through(look, session, watched, true).await?;
@@ -240,22 +252,67 @@ impl Line {
         Ok(())
     }
 
-    /// Everything has been looked at as it was at this modification sequence.
-    async fn keep_mod_seq(&self, watched: &mut Watched, folder: Folder) -> Result<(), InboxError> {
+    /// The cursor of a look through the whole folder: as far back as the
+    /// configuration says, but what came while nobody watched is looked at
+    /// however long that was, and no look back becomes a shorter one.
+    async fn begin_anew(
+        &self,
+        watched: &Watched,
+        before: Option<Cursor>,
+        folder: Folder,
+        forget_from: Option<u32>,
+    ) -> Result<Cursor, InboxError> {
+        let now = Timestamp::now();
+        let caught_up = before.and_then(|cursor| cursor.caught_up);
+        let unwatched = caught_up.and_then(|at| {
+            let day = Offset::UTC.to_datetime(at).date();
+            Since::Date(day).first_day(now)
+        });
+        let others = [before.and_then(|cursor| cursor.since), unwatched];
+        let since: Option<civil::Date> = self
+            .mailbox
+            .since
+            .first_day(now)
+            .map(|day| others.into_iter().flatten().fold(day, civil::Date::min));
+        let (name, folder_name) = self.place(&watched.name);
+        let uid_validity = folder.uid_validity;
+        self.tools
+            .worker
+            .run(move |worker| {
+                worker.look_back(&name, &folder_name, uid_validity, since, forget_from)
+            })
+            .await?;
+        Ok(Cursor {
+            since,
+            ..Cursor::at(uid_validity, 1)
+        })
+    }
+
+    /// Everything has been looked at, as it was at this modification sequence
+    /// where the server has one.
+    async fn caught_up(&self, watched: &mut Watched, folder: Folder) -> Result<(), InboxError> {
         let Some(position) = &mut watched.position else {
             return Ok(());
         };
-        if let Some(mod_seq) = folder.mod_seq
-            && position.mod_seq != Some(mod_seq)
-        {
-            let (name, folder_name) = self.place(&watched.name);
-            let uid_validity = folder.uid_validity;
-            self.tools
-                .worker
-                .run(move |worker| worker.caught_up(&name, &folder_name, uid_validity, mod_seq))
-                .await?;
-            position.mod_seq = Some(mod_seq);
+        let is_told = position
+            .caught_up
+            .is_some_and(|told| told.elapsed() < CAUGHT_UP)
+            && (folder.mod_seq.is_none() || position.mod_seq == folder.mod_seq);
+        if is_told {
+            return Ok(());
         }
+        let (name, folder_name) = self.place(&watched.name);
+        let Folder {
+            uid_validity,
+            mod_seq,
+            ..
+        } = folder;
+        self.tools
+            .worker
+            .run(move |worker| worker.caught_up(&name, &folder_name, uid_validity, mod_seq))
+            .await?;
+        position.mod_seq = mod_seq.or(position.mod_seq);
+        position.caught_up = Some(Instant::now());
         Ok(())
     }
 
@@ -293,84 +350,6 @@ impl Line {
             .worker
             .run(move |worker| worker.cursor(&name, &folder));
         Ok(cursor.await?)
-    }
-
-    /// The cursor, if it still means this folder.
-    async fn known(
-        &self,
-        watched: &mut Watched,
-        cursor: Option<Cursor>,
-        folder: Folder,
-    ) -> Result<Option<Cursor>, InboxError> {
-        let place = self.place(&watched.name);
-        let Some(cursor) = cursor else {
-            return Ok(None);
-        };
-        let uid_validity = folder.uid_validity;
-        if uid_validity == 0 && watched.is_open() {
-            return Ok(Some(cursor));
-        }
-        if uid_validity == 0 {
-            tracing::warn!(
-                event = "mailbox.uidvalidity",
-                "the server gives no UIDVALIDITY; the folder is looked through at every connection"
-            );
-            watched.lessons.forget_mails();
-            self.forget_from(place, 0, 1).await?;
-            return Ok(None);
-        }
-        if cursor.uid_validity != uid_validity {
-            tracing::warn!(
-                event = "mailbox.uidvalidity",
-                before = cursor.uid_validity,
-                now = uid_validity,
-                "the server has numbered its mails anew; they are looked through again"
-            );
-            watched.lessons.forget_mails();
-            return Ok(None);
-        }
-        if let Some(uid_next) = folder.uid_next
-            && uid_next < cursor.next_uid
-        {
-            tracing::warn!(
-                event = "mailbox.uidnext",
-                before = cursor.next_uid,
-                now = uid_next,
-                "the server has gone back behind what was seen; the folder is looked through again"
-            );
-            watched.lessons.forget_mails();
-            self.forget_from(place, uid_validity, uid_next).await?;
-            return Ok(None);
-        }
-        // It was put back from a copy, and has new mails under numbers that
-        // others had: only the modification sequence shows it (RFC 7162).
-        if let (Some(before), Some(now)) = (cursor.mod_seq, folder.mod_seq)
-            && now < before
-        {
-            tracing::warn!(
-                event = "mailbox.modseq",
-                before,
-                now,
-                "the server has gone back in time; the folder is looked through again"
-            );
-            watched.lessons.forget_mails();
-            self.forget_from(place, uid_validity, 1).await?;
-            return Ok(None);
-        }
-        Ok(Some(cursor))
-    }
-
-    async fn forget_from(
-        &self,
-        (name, folder): (String, String),
-        uid_validity: u32,
-        uid: u32,
-    ) -> Result<(), InboxError> {
-        let forgotten = self
-            .tools
-            .worker
-            .run(move |worker| worker.forget_from(&name, &folder, uid_validity, uid));
-        Ok(forgotten.await?)
     }
 
     async fn go_through(

@@ -9,6 +9,7 @@
 
 mod after;
 mod folder;
+mod numbers;
 mod session;
 
 use std::panic::AssertUnwindSafe;
@@ -181,7 +182,7 @@ impl Line {
                 (_, Some(wait)) => wait,
                 (_, None) => network.next(fastrand::f64()),
             };
-            let gate_refused = refusals > 0;
+            let was_refused = refusals > 0 || alone_refused > 0;
             let refusals = refusals.max(alone_refused);
             // A server that lets in and hangs up is told of as such.
             let error = match gate.is_open() {
@@ -202,7 +203,7 @@ impl Line {
             let changed = tokio::select! {
                 () = tokio::time::sleep(delay) => false,
                 Ok(()) = openings.changed() => true,
-                () = self.another_secret(), if gate_refused => true,
+                () = self.another_secret(), if was_refused => true,
                 Ok(()) = slept.changed() => true,
             };
             if changed {

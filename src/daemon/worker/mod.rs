@@ -27,7 +27,7 @@ mod thread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil};
 use ring::hmac;
 use tokio::sync::Notify;
 
@@ -269,18 +269,19 @@ impl Worker {
         Ok(self.journal.move_cursor(mailbox, folder, cursor)?)
     }
 
-    /// Everything in a folder has been looked at as it was at this modification
-    /// sequence.
+    /// Everything in a folder has been looked at, as it was at this modification
+    /// sequence where the server has one.
     pub fn caught_up(
         &mut self,
         mailbox: &str,
         folder: &str,
         uid_validity: u32,
-        mod_seq: u64,
+        mod_seq: Option<u64>,
     ) -> Result<(), StateError> {
+        let now = Timestamp::now();
         let caught_up = self
             .journal
-            .caught_up(mailbox, folder, uid_validity, mod_seq);
+            .caught_up(mailbox, folder, uid_validity, mod_seq, now);
         Ok(caught_up?)
     }
 
@@ -302,17 +303,20 @@ impl Worker {
         Ok(self.journal.after(place, after)?)
     }
 
-    /// Forgets the cursor of a folder whose server went back behind it.
-    pub fn forget_from(
+    /// A look through the whole folder begins, at what was received since a day.
+    /// Where its server went back, the mails from a UID on are others.
+    pub fn look_back(
         &mut self,
         mailbox: &str,
         folder: &str,
         uid_validity: u32,
-        uid_next: u32,
+        since: Option<civil::Date>,
+        forget_from: Option<u32>,
     ) -> Result<(), StateError> {
-        Ok(self
+        let begun = self
             .journal
-            .forget_from(mailbox, folder, uid_validity, uid_next)?)
+            .look_back(mailbox, folder, uid_validity, since, forget_from);
+        Ok(begun?)
     }
 
     /// The mails of a folder whose sender could not be judged yet.
