@@ -158,6 +158,7 @@ impl Worker {
         for due in self.due.values_mut() {
             *due = now.min(*due);
         }
+        self.answers_are_due(now);
         for until in self.under_way.values_mut() {
             if *until < Timestamp::MAX {
                 *until = now.min(*until);
@@ -274,7 +275,10 @@ impl Worker {
             until.map_or(parcel.next_try, |until| parcel.next_try.max(*until))
         };
         let parcels = parcels.iter().filter(waits).map(due);
-        Ok(parcels.chain(self.due.values().copied()).min())
+        // Nothing is begun for an account before the login that is under way is over.
+        let is_free = |(username, _): &(&String, _)| !self.logins.contains_key(*username);
+        let accounts = self.due.iter().filter(is_free).map(|(_, due)| *due);
+        Ok(parcels.chain(accounts).chain(self.next_answer()).min())
     }
 
     /// How many sinks wait for something, and how many credentials for their
@@ -282,7 +286,8 @@ impl Worker {
     pub(in crate::daemon) fn waiting(&mut self) -> Result<(usize, usize), StateError> {
         let waits = |sink: &SinkStatus| sink.state != SinkState::Delivered;
         let sinks = self.sinks()?.iter().filter(|sink| waits(sink)).count();
-        Ok((sinks, self.due.len()))
+        let checks: BTreeSet<_> = self.due.keys().chain(self.logins.keys()).collect();
+        Ok((sinks, checks.len()))
     }
 
     /// A sink has lost what it was told. It is told of what the entry holds, whether
