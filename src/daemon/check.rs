@@ -123,13 +123,16 @@ impl Doctor {
                                 .await;
                         }
                         AccountState::PasswordMissing | AccountState::LoginRefused => {
-                            let found = if account.state == AccountState::LoginRefused {
-                                "Salesforce refuses the credential"
-                            } else {
-                                "the Salesforce password is not known"
-                            };
-                            let hint =
+                            let set =
                                 format!("run `tokenwatch secret set account/{}`", account.username);
+                            let (found, hint) = if account.state == AccountState::LoginRefused {
+                                let hint = format!(
+                                    "if the password was changed, {set}; if not, reset the security token in Salesforce: the same two are not tried again"
+                                );
+                                ("Salesforce refuses the credential", hint)
+                            } else {
+                                ("the Salesforce password is not known", set)
+                            };
                             report.ill(&what, found.to_owned(), hint).await;
                         }
                     }

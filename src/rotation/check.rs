@@ -60,6 +60,9 @@ pub enum Answer {
     RateLimited,
     /// It was not reached; the credential was not looked at.
     Unreachable,
+    /// No login could be made, because of what is configured; the credential was
+    /// not looked at.
+    NotMade,
     /// The answer was lost: the credential may have been looked at.
     Unknown,
 }
@@ -76,13 +79,14 @@ impl Answer {
             Self::NotAvailable => "not-available",
             Self::RateLimited => "rate-limited",
             Self::Unreachable => "unreachable",
+            Self::NotMade => "not-made",
             Self::Unknown => "unknown",
         }
     }
 
     /// The credential was not looked at, so that the login did not count.
     fn counts_for_nothing(self) -> bool {
-        matches!(self, Self::RateLimited | Self::Unreachable)
+        matches!(self, Self::RateLimited | Self::Unreachable | Self::NotMade)
     }
 
     /// Nobody is to be given a credential of which this was said.
@@ -140,7 +144,7 @@ impl Trial {
             }
         };
         let after_silence = match self.outcome() {
-            Answer::Unreachable => silence(self.back_off(10, 300)),
+            Answer::Unreachable | Answer::NotMade => silence(self.back_off(10, 300)),
             Answer::RateLimited => silence(self.back_off(60, 3600)),
             Answer::Refused | Answer::Unknown => now,
             Answer::Works
@@ -317,20 +321,43 @@ impl Account {
     }
 
     fn within_budget(&self, rules: &Rules, now: Timestamp) -> Prospect {
-        let counted = || {
-            let recent = |begun: &&Timestamp| now < after(**begun, DAY);
-            self.failures.iter().filter(recent)
-        };
-        if counted().count() < usize::try_from(rules.failures_a_day).unwrap_or(usize::MAX) {
+        let ends = self
+            .failures
+            .iter()
+            .map(|begun| self.counts_until(*begun, now));
+        let counted: Vec<_> = ends.filter(|end| now < *end).collect();
+        if counted.len() < usize::try_from(rules.failures_a_day).unwrap_or(usize::MAX) {
             return Prospect::Try;
         }
-        Prospect::Later(counted().min().map(|begun| after(*begun, DAY)))
+        Prospect::Later(counted.into_iter().min())
+    }
+
+    /// Until when a failed login counts that was noted as begun at this time.
+    fn counts_until(&self, begun: Timestamp, now: Timestamp) -> Timestamp {
+        let counted = if is_ahead(begun, now) {
+            self.set_back.unwrap_or(now)
+        } else {
+            begun
+        };
+        after(counted, DAY)
+    }
+
+    /// Notes that failed logins lie in the future. They were noted by a clock that
+    /// was fast, and count for a day from now on, or this one is slow, and when it
+    /// is right again they count from where they are. So nothing is noted over
+    /// them: a machine that starts in 1970 would forget what it has failed at today.
+    pub(super) fn heed_clock(&mut self, now: Timestamp) {
+        let is_behind = self.failures.iter().any(|begun| is_ahead(*begun, now));
+        let known = self.set_back.filter(|since| !is_ahead(*since, now));
+        self.set_back = is_behind.then_some(known.unwrap_or(now));
     }
 
     /// Notes a login before it begins.
     fn begin(&mut self, token: String, password: &str, now: Timestamp) {
-        self.failures.retain(|begun| now < after(*begun, DAY));
-        self.failures.push(now);
+        let mut failures = std::mem::take(&mut self.failures);
+        failures.retain(|begun| now < self.counts_until(*begun, now));
+        failures.push(now);
+        self.failures = failures;
         let kept = |trial: &Trial| {
             let mut versions = self.versions.iter();
             versions.any(|v| v.token.is_some() && v.fingerprint == trial.token)
@@ -401,6 +428,12 @@ fn after(at: Timestamp, span: SignedDuration) -> Timestamp {
 /// would keep everybody waiting for years.
 fn is_over(since: Timestamp, span: SignedDuration, now: Timestamp) -> bool {
     now.duration_since(since).abs() >= span
+}
+
+/// Whether a time lies in the future by more than a clock is put right by now and
+/// then.
+fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at > after(now, SECOND_TRY)
 }
 
 /// The earlier of two times, where `None` is never.

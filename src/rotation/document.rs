@@ -41,6 +41,8 @@ struct Written {
     trials: Vec<Trial>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     failures: Vec<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    set_back: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,6 +87,7 @@ pub fn to_document(account: &Account) -> Result<Secret, DocumentError> {
         password: account.password.clone(),
         trials: account.trials.clone(),
         failures: account.failures.clone(),
+        set_back: account.set_back,
     };
     let versions = account.versions.len().saturating_add(1);
     let room = versions
@@ -112,6 +115,7 @@ pub fn from_document(document: &Secret) -> Result<Account, DocumentError> {
         password: written.password,
         trials: written.trials,
         failures: written.failures,
+        set_back: written.set_back,
     })
 }
 

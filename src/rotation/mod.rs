@@ -42,6 +42,8 @@ pub struct Account {
     /// When logins began, within the last day, that Salesforce may have
     /// counted as failed.
     pub failures: Vec<Timestamp>,
+    /// Since when some of these have been in the future: the clock was set back.
+    pub set_back: Option<Timestamp>,
 }
 
 /// One token of an account. Its token and source are never edited; its label
@@ -195,6 +197,7 @@ impl Account {
             password: None,
             trials: Vec::new(),
             failures: Vec::new(),
+            set_back: None,
         }
     }
 
@@ -230,6 +233,7 @@ impl Account {
         let mut next = self.clone();
         let may_check = matches!(event, Event::Due);
         let mut reception = None;
+        next.heed_clock(now);
         match event {
             Event::Notice {
                 token,

@@ -156,6 +156,7 @@ fn each_answer_has_its_consequence() {
         (Answer::NotAvailable, 0, Some(UNVERIFIED), false),
         (Answer::RateLimited, 0, Some(60), false),
         (Answer::Unreachable, 0, Some(10), false),
+        (Answer::NotMade, 0, Some(10), false),
         (Answer::Unknown, 0, Some(300), false),
         (Answer::Unknown, 900, Some(UNVERIFIED), false),
     ] {
@@ -250,7 +251,7 @@ fn a_clock_that_is_set_back_keeps_nothing_waiting() {
     }
     let account = began(Some(Answer::Refused));
     let step = account.step(Event::Due, Some("p"), &RULES, at(60));
-    assert_eq!(step.actions, []);
+    assert_eq!(step.actions, [Action::Store], "and the clock is noted");
     // A small correction is no passing of time.
     let account = Account::new("u@x.y");
     let account = account.step(notice(1, at(0)), Some("p"), &RULES, at(60));
@@ -258,6 +259,56 @@ fn a_clock_that_is_set_back_keeps_nothing_waiting() {
     let step = due.account.step(Event::Due, Some("p"), &RULES, at(50));
     assert_eq!(step.actions, []);
     assert_eq!(step.account.due(Some("p"), &RULES, at(50)), Some(at(360)));
+}
+
+/// The budget that a clock which was a month fast has spent is back in a day, and not in a month.
+/// One that is slow for a while gives nothing back.
+#[test]
+fn failures_of_a_clock_that_was_fast_count_for_a_day() {
+    const HOUR: i64 = 3_600;
+    let fail = |now: i64| {
+        let account = Account::new("u@x.y");
+        let mut account = account
+            .step(notice(1, at(now - HOUR)), None, &RULES, at(now))
+            .account;
+        for password in ["a", "b", "c", "d"] {
+            let due = account.step(Event::Due, Some(password), &RULES, at(now));
+            assert!(due.actions.contains(&Action::Check));
+            let event = answered(1, password, Answer::Refused);
+            account = due
+                .account
+                .step(event, Some(password), &RULES, at(now))
+                .account;
+        }
+        account
+    };
+    let step = |account: &Account, event: Event, now: i64| {
+        let step = account.step(event, Some("p"), &RULES, at(now));
+        let kept = from_document(&to_document(&step.account).unwrap()).unwrap();
+        assert_eq!(kept, step.account);
+        (kept, step.actions.contains(&Action::Check))
+    };
+    let account = fail(30 * 24 * HOUR);
+    let (account, _) = step(&account, notice(2, at(30 * 24 * HOUR)), 0);
+    assert_eq!(account.due(Some("p"), &RULES, at(0)), Some(at(24 * HOUR)));
+    for hour in 1..24 {
+        let (_, began) = step(&account, Event::Due, hour * HOUR);
+        assert!(!began, "hour {hour}");
+    }
+    let (account, _) = step(&account, Event::Reconcile, 12 * HOUR);
+    let (account, began) = step(&account, Event::Due, 24 * HOUR);
+    assert!(began);
+    let (account, _) = step(&account, answered(2, "p", Answer::Works), 25 * HOUR);
+    assert_eq!(current(&account), Some("token2"));
+
+    // It starts in 1970, and is put right a minute later.
+    let (account, _) = step(&fail(0), notice(2, at(1)), -1_600_000_000);
+    let (account, began) = step(&account, Event::Due, HOUR);
+    assert!(!began);
+    let (_, began) = step(&account, Event::Due, 23 * HOUR);
+    assert!(!began);
+    let (_, began) = step(&account, Event::Due, 24 * HOUR);
+    assert!(began);
 }
 
 /// Many passwords, none of which got as far as Salesforce, do not make it forget the one that did.

@@ -67,20 +67,16 @@ impl Answer {
     pub fn hint(self) -> &'static str {
         match self {
             Self::Works => "",
-            Self::PasswordExpired => {
-                "set a new password in Salesforce, then run `tokenwatch secret set account/USERNAME`; the new token comes by mail"
-            }
-            Self::Refused => {
-                "if the password was changed in Salesforce, run `tokenwatch secret set account/USERNAME`; see also the user's login history"
-            }
+            Self::PasswordExpired => "set a new password in Salesforce",
+            Self::Refused => "the user's login history in Salesforce says more",
             Self::Locked => {
-                "wait until the lock is over (often 15 minutes), or let an administrator unlock the user"
+                "let an administrator unlock the user, or wait until the lock is over (often 15 minutes)"
             }
             Self::Restricted => {
                 "see login hours and login IP ranges of the user's profile, and the trusted IP ranges of the organisation"
             }
             Self::NotAvailable => {
-                "let an administrator allow login() by SOAP, see `api-version`, or set `verify = \"off\"`"
+                "let an administrator allow login() by SOAP, or set another `api-version` or `verify = \"off\"` and restart tokenwatch"
             }
             Self::RateLimited => "wait; see the organisation's API limits if it stays so",
             Self::Unreachable => {

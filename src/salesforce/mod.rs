@@ -1,10 +1,11 @@
 //! Checks a credential by one real login at Salesforce.
 //!
 //! The login is the `login()` of Salesforce's Partner SOAP API, over HTTPS. Each
-//! [`check`] is one attempt and never more, because Salesforce counts those that
+//! [`log_in`] is one attempt and never more, because Salesforce counts those that
 //! it refuses and locks the user out. What comes of it is an [`Answer`], which
 //! above all tells whether Salesforce may have looked at the password. The
-//! session that a login opens is closed again at once.
+//! session that a login opens is to be closed again ([`Login::log_out`]), but
+//! that is a second step: nobody has to wait for it to know the answer.
 //!
 //! **Invariant:** of what Salesforce answers only a known exception code, or a
 //! plain word that was not sent, is ever logged. Its messages may repeat what
@@ -33,20 +34,28 @@ use crate::http::{Http, HttpError};
 use crate::secret::Secret;
 use soap::Session;
 
-/// How long the end of a session may keep the answer back.
+/// How long the end of a session may take.
 const LOGOUT: Duration = Duration::from_secs(10);
 
-/// Logs in once and, where that works, out again. It takes half a minute at most, and ten seconds
-/// more where Salesforce does not let us log out.
+/// A login that was made.
+#[must_use = "the session that it has opened is to be closed"]
+pub struct Login {
+    /// What came of it.
+    pub answer: Answer,
+    /// What it has opened.
+    session: Option<Session>,
+}
+
+/// Logs in once. It takes half a minute at most.
 ///
 /// Dropping it before the end is safe and leaves the attempt without an answer; a session that was
 /// just opened then ends by Salesforce's own clock.
-pub async fn check(
+pub async fn log_in(
     http: &Http,
     endpoint: &Endpoint,
     username: &str,
     password_and_token: &Secret,
-) -> Answer {
+) -> Login {
     let host = endpoint.host();
     let login = soap::login(username, password_and_token);
     let (status, body) = match ask(http, endpoint.url().clone(), "login", login).await {
@@ -60,7 +69,8 @@ pub async fn check(
                 error = crate::chain(&error),
                 "a login at Salesforce is without an answer"
             );
-            return answer;
+            let session = None;
+            return Login { answer, session };
         }
     };
     let reply = soap::reply(status, &body);
@@ -73,21 +83,31 @@ pub async fn check(
         code = code.map(|code| code.shown(password_and_token)),
         "Salesforce has answered a login"
     );
-    if let Some(session) = reply.session {
+    Login {
+        answer: reply.answer,
+        session: reply.session,
+    }
+}
+
+impl Login {
+    /// Closes the session that the login has opened, where it has. It takes ten seconds at most.
+    pub async fn log_out(self, http: &Http, endpoint: &Endpoint) {
+        let Some(session) = self.session else {
+            return;
+        };
         let logging_out = log_out(http, endpoint, &session);
         if tokio::time::timeout(LOGOUT, logging_out).await.is_err() {
             tracing::debug!(
                 event = "salesforce.logout",
-                host,
+                host = endpoint.host(),
                 "no answer to a logout in time"
             );
         }
     }
-    reply.answer
 }
 
-/// What the answer to a login means: its status (HTTP) and its body. [`check`] does no more with
-/// it, but for the logout.
+/// What the answer to a login means: its status (HTTP) and its body. [`log_in`] does no more with
+/// it.
 pub fn read(status: u16, body: &[u8]) -> Answer {
     soap::reply(status, body).answer
 }

@@ -74,21 +74,21 @@ impl Rig {
 }
 
 /// An account that is checked there.
-fn checked(username: &str, url: &str, more: &str) -> String {
+pub(crate) fn checked(username: &str, url: &str, more: &str) -> String {
     format!(
         "[[account]]\nusername = \"{username}\"\nverify = \"soap\"\nlogin-url = \"{url}\"\n{more}\n"
     )
 }
 
 /// The account of this name in a status.
-fn account<'a>(status: &'a Value, username: &str) -> &'a Value {
+pub(crate) fn account<'a>(status: &'a Value, username: &str) -> &'a Value {
     let accounts = status["accounts"].as_array().unwrap();
     let found = accounts.iter().find(|one| one["username"] == username);
     found.unwrap()
 }
 
 /// The problem with this account, if there is one.
-fn problem<'a>(status: &'a Value, username: &str) -> Option<&'a Value> {
+pub(crate) fn problem<'a>(status: &'a Value, username: &str) -> Option<&'a Value> {
     let mut problems = status["problems"].as_array().unwrap().iter();
     problems.find(|one| one["title"].as_str().unwrap().contains(username))
 }

@@ -55,6 +55,7 @@ mod receivers;
 mod soaking;
 
 mod after;
+mod answering;
 mod beginning;
 mod canary;
 mod checking;

@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokenwatch::http::Http;
-use tokenwatch::salesforce::{Answer, Endpoint, check};
+use tokenwatch::salesforce::{Answer, Endpoint, log_in};
 use tokenwatch::secret::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -41,7 +41,11 @@ fn tls(ca_pem: &str) -> ClientConfig {
 async fn checked(server: &Salesforce, password_and_token: &str) -> Answer {
     let endpoint = Endpoint::new(server.url(), "64.0").unwrap();
     let secret = Secret::new(password_and_token.to_owned());
-    check(&http(server.ca_pem()), &endpoint, USER, &secret).await
+    let http = http(server.ca_pem());
+    let login = log_in(&http, &endpoint, USER, &secret).await;
+    let answer = login.answer;
+    login.log_out(&http, &endpoint).await;
+    answer
 }
 
 async fn right(server: &Salesforce) -> Answer {
@@ -61,8 +65,8 @@ async fn a_credential_works_over_tls_and_its_session_is_ended() {
     // A server that nobody vouches for has seen nothing.
     let endpoint = Endpoint::new(server.url(), "64.0").unwrap();
     let secret = Secret::new("x".into());
-    let answer = check(&http(""), &endpoint, USER, &secret).await;
-    assert_eq!(answer, Answer::Unreachable);
+    let login = log_in(&http(""), &endpoint, USER, &secret).await;
+    assert_eq!(login.answer, Answer::Unreachable);
     assert_eq!(server.attempts().len(), 1);
 }
 
@@ -156,8 +160,8 @@ async fn a_server_that_is_not_there_has_seen_nothing() {
     drop(listener);
     let endpoint = Endpoint::new(&url, "64.0").unwrap();
     let secret = Secret::new("x".into());
-    let answer = check(&http(""), &endpoint, USER, &secret).await;
-    assert_eq!(answer, Answer::Unreachable);
+    let login = log_in(&http(""), &endpoint, USER, &secret).await;
+    assert_eq!(login.answer, Answer::Unreachable);
 }
 
 #[tokio::test]
@@ -168,7 +172,7 @@ async fn whoever_does_not_let_us_through_has_seen_nothing() {
     // A server that takes the connection and never speaks TLS.
     let endpoint = Endpoint::new(&format!("https://127.0.0.1:{port}"), "64.0").unwrap();
     let direct = http("");
-    let checking = check(&direct, &endpoint, USER, &secret);
+    let checking = log_in(&direct, &endpoint, USER, &secret);
     let silent = async {
         let (stream, _) = listener.accept().await.unwrap();
         tokio::time::pause();
@@ -183,7 +187,7 @@ async fn whoever_does_not_let_us_through_has_seen_nothing() {
     let through = Http::new(tls(""), Some(&proxy)).unwrap();
     let endpoint = Endpoint::new("https://login.example", "64.0").unwrap();
     for refusal in ["407 Who are you", "502 No", "403 Never"] {
-        let checking = check(&through, &endpoint, USER, &secret);
+        let checking = log_in(&through, &endpoint, USER, &secret);
         let refusing = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = Vec::new();

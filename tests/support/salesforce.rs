@@ -55,6 +55,8 @@ pub enum Order {
     CloseHalfAnswered,
     /// The login counts, and there is never an answer.
     Stall,
+    /// The login counts, and its answer comes when the test lets it go.
+    Hold,
 }
 
 /// One login that was tried.
@@ -71,6 +73,10 @@ pub struct Attempt {
 struct State {
     inside: Mutex<Inside>,
     attempts: watch::Sender<usize>,
+    /// Answers that are held may go.
+    may_go: watch::Sender<bool>,
+    /// How many logouts there were that are never answered; `None`: all are.
+    stalled: watch::Sender<Option<usize>>,
     base: Mutex<String>,
 }
 
@@ -108,6 +114,8 @@ impl Salesforce {
         let state = Arc::new(State {
             inside: Mutex::default(),
             attempts: watch::Sender::new(0),
+            may_go: watch::Sender::new(false),
+            stalled: watch::Sender::new(None),
             base: Mutex::new(url.clone()),
         });
         let mut tasks = JoinSet::new();
@@ -158,6 +166,24 @@ impl Salesforce {
     /// Every login goes this way that has no order of its own; `None` ends it.
     pub fn order_always(&self, order: Option<Order>) {
         self.inside(|inside| inside.standing = order);
+    }
+
+    /// The answers that are held go.
+    pub fn let_go(&self) {
+        self.state.may_go.send_replace(true);
+    }
+
+    /// From now on no logout is answered.
+    pub fn stall_logouts(&self) {
+        self.state.stalled.send_replace(Some(0));
+    }
+
+    /// Waits until somebody waits for the answer to a logout.
+    pub async fn wait_for_a_stalled_logout(&self) {
+        let mut stalled = self.state.stalled.subscribe();
+        let reached = stalled.wait_for(|now| *now > Some(0));
+        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        reached.expect("a logout in time").unwrap();
     }
 
     /// All logins that were read, the oldest first.
@@ -242,6 +268,11 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) -
             stream.write_all(half).await.ok()?;
         }
         Some(Order::Stall) => std::future::pending().await,
+        Some(Order::Hold) => {
+            let mut may_go = state.may_go.subscribe();
+            may_go.wait_for(|may_go| *may_go).await.ok()?;
+            stream.write_all(answer).await.ok()?;
+        }
         _ => stream.write_all(answer).await.ok()?,
     }
     stream.shutdown().await.ok()
@@ -334,6 +365,11 @@ impl State {
                 (500, fault("UNSUPPORTED_API_VERSION", "version"), None)
             }
             (_, "login") => self.log_in(request),
+            (_, "logout") if self.stalled.borrow().is_some() => {
+                let count = |stalled: &mut Option<usize>| *stalled = stalled.map(|n| n + 1);
+                self.stalled.send_modify(count);
+                (200, String::new(), Some(Order::Stall))
+            }
             (_, "logout") => {
                 let session = request.value("sessionId").unwrap_or_default();
                 let mut inside = self.inside.lock().unwrap();

@@ -1,10 +1,15 @@
 //! A login that proves a credential.
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+
 use crate::config::{self, Verify};
 use crate::daemon::looking::Tools;
 use crate::http::Http;
-use crate::rotation;
-use crate::salesforce::{self, Answer, Endpoint};
+use crate::rotation::Answer;
+use crate::salesforce::{self, Endpoint, Login};
 use crate::secret::Secret;
 
 /// A login that has been noted, and is to be made once.
@@ -17,29 +22,57 @@ pub(in crate::daemon) struct CheckJob {
     pub(in crate::daemon) both: Secret,
 }
 
-/// Logs in once, and has the worker take the answer in.
+/// Logs in once, has the worker take the answer in, and logs out again. The
+/// worker has the answer first: the logout may take its time, or be cut off.
 pub(super) async fn check(tools: Tools, job: CheckJob) {
-    let answer = match way(&tools, &job.account).await {
-        Ok((http, endpoint)) => match job.account.verify {
-            Verify::Soap => {
-                salesforce::check(&http, &endpoint, &job.account.username, &job.both).await
-            }
-            // It was turned off meanwhile.
-            Verify::Off => Answer::Unreachable,
-        },
-        Err(error) => {
-            tracing::error!(event = "salesforce.unusable", username = %job.account.username,
-                error = %crate::chain(error.as_ref()),
-                "no login can be made: see `login-url`, `ca-file` and `proxy` of the account");
-            Answer::Unreachable
-        }
-    };
-    let answer = noted(answer);
-    let told = tools
-        .worker
-        .run(move |worker| worker.answered(&job.account.username, job.token, job.password, answer));
-    // What cannot be written is on the board, and the login counts all the same.
+    let CheckJob {
+        account,
+        token,
+        password,
+        both,
+    } = job;
+    // One that goes wrong is without an answer, and over all the same: the worker
+    // begins no other login for the account before it has heard of this one.
+    let made = AssertUnwindSafe(log_in(&tools, &account, &both));
+    let made = made.catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!(event = "errand.panicked", username = %account.username,
+            "a login went wrong");
+        Err(Answer::Unknown)
+    });
+    let answer = made
+        .as_ref()
+        .map_or_else(|answer| *answer, |(.., login)| noted(login.answer));
+    let told = tools.worker.run(move |worker| {
+        let username = &account.username;
+        worker.answered(username, token, password, answer, Timestamp::now())
+    });
+    // What cannot be written is on the board, and the worker writes it later.
     told.await.unwrap_or_default();
+    if let Ok((http, endpoint, login)) = made {
+        login.log_out(&http, &endpoint).await;
+    }
+}
+
+/// A login that was made, and the way on which it was; else what there is to be
+/// noted instead.
+async fn log_in(
+    tools: &Tools,
+    account: &config::Account,
+    both: &Secret,
+) -> Result<(Http, Endpoint, Login), Answer> {
+    match account.verify {
+        Verify::Soap => {}
+        // It was turned off meanwhile.
+        Verify::Off => return Err(Answer::NotMade),
+    }
+    let (http, endpoint) = way(tools, account).await.map_err(|error| {
+        tracing::error!(event = "salesforce.unusable", username = %account.username,
+            error = %crate::chain(error.as_ref()),
+            "no login can be made: see `login-url`, `ca-file` and `proxy` of the account");
+        Answer::NotMade
+    })?;
+    let login = salesforce::log_in(&http, &endpoint, &account.username, both).await;
+    Ok((http, endpoint, login))
 }
 
 async fn way(
@@ -59,16 +92,16 @@ async fn way(
 }
 
 /// What Salesforce says, in the words of the rotation.
-fn noted(answer: Answer) -> rotation::Answer {
+fn noted(answer: salesforce::Answer) -> Answer {
     match answer {
-        Answer::Works => rotation::Answer::Works,
-        Answer::PasswordExpired => rotation::Answer::PasswordExpired,
-        Answer::Refused => rotation::Answer::Refused,
-        Answer::Locked => rotation::Answer::Locked,
-        Answer::Restricted => rotation::Answer::Restricted,
-        Answer::NotAvailable => rotation::Answer::NotAvailable,
-        Answer::RateLimited => rotation::Answer::RateLimited,
-        Answer::Unreachable => rotation::Answer::Unreachable,
-        Answer::Unknown => rotation::Answer::Unknown,
+        salesforce::Answer::Works => Answer::Works,
+        salesforce::Answer::PasswordExpired => Answer::PasswordExpired,
+        salesforce::Answer::Refused => Answer::Refused,
+        salesforce::Answer::Locked => Answer::Locked,
+        salesforce::Answer::Restricted => Answer::Restricted,
+        salesforce::Answer::NotAvailable => Answer::NotAvailable,
+        salesforce::Answer::RateLimited => Answer::RateLimited,
+        salesforce::Answer::Unreachable => Answer::Unreachable,
+        salesforce::Answer::Unknown => Answer::Unknown,
     }
 }

@@ -28,6 +28,10 @@ pub use deliver::{SetUpError, UnusableSink, sink};
 /// How many are under way at once.
 const AT_ONCE: usize = 8;
 
+/// So often one that ends by itself tries again to write down what Salesforce has
+/// said.
+const TRIES: u32 = 4;
+
 /// The longest sleep: the clock that says when something is due may be set.
 const NAP: Duration = Duration::from_secs(30);
 
@@ -50,6 +54,12 @@ pub(super) async fn run(tools: Tools, receivers: Receivers, stop: CancellationTo
         }
     }
     while under_way.next().await.is_some() {}
+    // What Salesforce has said and could not be written so far, one last time.
+    let written = tools.worker.run(|worker| {
+        worker.write_answers(Timestamp::now(), Timestamp::MAX);
+        Ok(())
+    });
+    written.await.unwrap_or_default();
 }
 
 /// Runs what is due now, and ends: how many sinks wait for something, and how
@@ -66,13 +76,22 @@ pub(super) async fn finish(
     settle.await?;
     deliver::look_after(tools, receivers).await;
     let mut under_way: FuturesUnordered<Errand> = FuturesUnordered::new();
+    let mut tries = TRIES;
     loop {
         let begun = begin(tools, receivers, &mut under_way).await;
         // What was begun is done, whatever else cannot be begun.
-        if under_way.next().await.is_none() {
-            begun?;
-            break;
+        if under_way.next().await.is_some() {
+            continue;
         }
+        // What Salesforce has said and cannot be written is lost when we end.
+        let kept = tools.worker.run(|worker| Ok(worker.next_answer())).await?;
+        if let Some(at) = kept.filter(|_| tries > 0) {
+            tries = tries.saturating_sub(1);
+            tokio::time::sleep(until(at)).await;
+            continue;
+        }
+        begun?;
+        break;
     }
     tools.worker.run(Worker::waiting).await
 }
@@ -113,8 +132,11 @@ async fn begin(
         return Err(failed);
     }
     let next = tools.worker.run(|worker| worker.next_errand()).await?;
-    let until = |at: Timestamp| Duration::try_from(at.duration_since(Timestamp::now()));
-    Ok(next.map(|at| until(at).unwrap_or_default()))
+    Ok(next.map(until))
+}
+
+fn until(at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()
 }
 
 /// What there is to do, and what kept more from being there.

@@ -2,7 +2,6 @@
 //! account's document, the entry that others read, and what the sinks are to be
 //! told, in that order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +16,7 @@ use crate::INTERNAL_SERVICE;
 use crate::api::{AccountState, AccountStatus, VersionLine};
 use crate::config::{self, SecretSource, Verify};
 use crate::journal::Kind;
-use crate::rotation::{self, Account, Action, Answer, Event, Label, Reception, Rules};
+use crate::rotation::{self, Account, Action, Event, Label, Reception, Rules};
 use crate::secret::Secret;
 
 impl Worker {
@@ -48,7 +47,7 @@ impl Worker {
             Event::Notice { source, .. } => Some(source.clone()),
             Event::Reconcile | Event::Due | Event::Answered { .. } | Event::RollBack => None,
         };
-        let step = account.step(event, password.print(), &rules(configured), now);
+        let step = account.step(event, password.print(), &self.rules(configured), now);
         // A crash between the vault and the journal: this mail brought the
         // token that is known now.
         let brought_it = step
@@ -83,8 +82,20 @@ impl Worker {
     ) -> Result<Option<CheckJob>, StateError> {
         let mut desk = self.desk([configured])?;
         let job = self.let_happen(&mut desk, configured, event, now)?;
-        self.clear(desk, &[], now)?;
-        Ok(job)
+        self.write_down(&mut desk)?;
+        let noted = self.note_down(desk, &[], now);
+        let Some(job) = job else {
+            return noted.map(|()| None);
+        };
+        // The vault has the login: it counts, so it is made. What the journal lacks
+        // is made up for with its answer, and the board says so until then.
+        self.logins.insert(configured.username.clone(), None);
+        if let Err(error) = noted {
+            tracing::error!(event = "account.unnoted", username = %configured.username,
+                error = %crate::chain(&error), hint = error.hint(),
+                "a login begins that the journal does not know of yet");
+        }
+        Ok(Some(job))
     }
 
     /// Lets something happen to an account, on the desk.
@@ -105,7 +116,7 @@ impl Worker {
                     "the Salesforce password cannot be read");
             }
         }
-        let step = account.step(event, password.print(), &rules(configured), now);
+        let step = account.step(event, password.print(), &self.rules(configured), now);
         let job = step
             .actions
             .contains(&Action::Check)
@@ -113,6 +124,16 @@ impl Worker {
             .flatten();
         self.carry_out(desk, account, step, configured, &password)?;
         Ok(job)
+    }
+
+    /// The rules of an account for now. While Salesforce is being asked, or what it
+    /// said is not durable yet, nobody is given what it may have said no to.
+    fn rules(&self, configured: &config::Account) -> Rules {
+        let mut rules = rules(configured);
+        if self.logins.contains_key(&configured.username) {
+            rules.release_unverified_after = SignedDuration::MAX;
+        }
+        rules
     }
 
     fn carry_out(
@@ -160,68 +181,6 @@ impl Worker {
         Ok(())
     }
 
-    /// The logins that are due. Each is noted before it is handed out.
-    pub(in crate::daemon) fn begin_checks(
-        &mut self,
-        now: Timestamp,
-        room: usize,
-    ) -> Result<Vec<CheckJob>, StateError> {
-        let config = Arc::clone(&self.config);
-        let (mut jobs, mut has_changed) = (Vec::new(), false);
-        let is_due = |due: &BTreeMap<String, Timestamp>, username: &str| {
-            due.get(username).is_some_and(|due| *due <= now)
-        };
-        for configured in &config.accounts {
-            let username = &configured.username;
-            if jobs.len() >= room
-                || !is_due(&self.due, username)
-                || self.settles(username).is_some()
-            {
-                continue;
-            }
-            match self.happen(configured, Event::Due, now) {
-                Ok(job) => {
-                    has_changed = true;
-                    jobs.extend(job);
-                }
-                // Its problem is on the board; those that can be checked are.
-                Err(StateError::Document { .. } | StateError::Vanished(_)) => {
-                    self.due.remove(&configured.username);
-                }
-                Err(error) if jobs.is_empty() => return Err(error),
-                // What was begun has to be done.
-                Err(_) => break,
-            }
-        }
-        if has_changed {
-            // What was released without a check, too. The answers tell it again, and
-            // what was begun has to be done.
-            self.tell_board().unwrap_or_default();
-        }
-        Ok(jobs)
-    }
-
-    /// Takes the answer to a login in.
-    pub(in crate::daemon) fn answered(
-        &mut self,
-        username: &str,
-        token: String,
-        password: String,
-        answer: Answer,
-    ) -> Result<(), StateError> {
-        let config = Arc::clone(&self.config);
-        let Some(configured) = config.account(username) else {
-            return Ok(());
-        };
-        let event = Event::Answered {
-            token,
-            password,
-            answer,
-        };
-        self.happen(configured, event, Timestamp::now())?;
-        self.tell_board()
-    }
-
     /// Makes the previous version current again, and says which that is.
     /// `None` where there is none, or no password to go with it.
     pub fn roll_back(&mut self, username: &str) -> Result<Option<u64>, StateError> {
@@ -236,9 +195,9 @@ impl Worker {
         let Some(previous) = previous.filter(|_| password.print().is_some()) else {
             return Ok(None);
         };
+        self.happen(configured, Event::RollBack, Timestamp::now())?;
         tracing::warn!(event = "credential.rolled-back", username = %configured.username,
             version = previous.id, "a person wants the previous token back");
-        self.happen(configured, Event::RollBack, Timestamp::now())?;
         self.tell_board()?;
         Ok(Some(previous.id))
     }

@@ -32,6 +32,8 @@ pub(super) struct Desk {
     /// By username, what each sink is to be told, as a keyed hash.
     pub(super) wants: Vec<(String, Vec<(String, String)>)>,
     pub(super) changes: Vec<Change>,
+    /// Of a file vault, where it was written: the number of that write.
+    generation: Option<u64>,
 }
 
 /// What happened to an account.
@@ -103,18 +105,34 @@ impl Worker {
     /// it.
     pub(super) fn clear(
         &mut self,
-        desk: Desk,
+        mut desk: Desk,
         records: &[(Record, Option<Cursor>)],
         now: Timestamp,
     ) -> Result<(), StateError> {
+        self.write_down(&mut desk)?;
+        self.note_down(desk, records, now)
+    }
+
+    /// The first half: what goes into the vault.
+    pub(super) fn write_down(&mut self, desk: &mut Desk) -> Result<(), StateError> {
         // Until it is done: what fails here in the middle is tried again.
         for change in &desk.changes {
             self.unsettled.insert(change.configured.username.clone());
         }
         let has_written = !desk.writes.is_empty();
-        self.vault.write_all(desk.writes)?;
-        let generation = self.vault.generation().filter(|_| has_written);
-        let wants = &desk.wants;
+        self.vault.write_all(std::mem::take(&mut desk.writes))?;
+        desk.generation = self.vault.generation().filter(|_| has_written);
+        Ok(())
+    }
+
+    /// The second: what goes into the journal, and the word that all is done.
+    pub(super) fn note_down(
+        &mut self,
+        desk: Desk,
+        records: &[(Record, Option<Cursor>)],
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        let (wants, generation) = (&desk.wants, desk.generation);
         let noted = self.journal.together(|journal| {
             let mut noted = false;
             for (username, wanted) in wants {

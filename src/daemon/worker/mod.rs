@@ -14,6 +14,7 @@
 mod accounts;
 mod desk;
 mod held;
+mod logins;
 mod mails;
 mod names;
 mod outbox;
@@ -40,6 +41,7 @@ use crate::rotation::Event;
 use crate::secret::Secret;
 use crate::vault::Vault;
 
+use logins::Said;
 pub use names::SecretName;
 pub(super) use outbox::{DeliveryJob, Undelivered};
 pub use thread::Handle;
@@ -61,6 +63,9 @@ pub struct Worker {
     print_key: Option<hmac::Key>,
     /// When something is to be done for an account.
     due: BTreeMap<String, Timestamp>,
+    /// The accounts for which a login is under way, and what Salesforce has said
+    /// where that could not be written down yet.
+    logins: BTreeMap<String, Option<Said>>,
     /// What is being handed to whom (sink and username), and what is left alone
     /// because it could not be written down what came of it: until when.
     under_way: BTreeMap<(String, String), Timestamp>,
@@ -132,6 +137,7 @@ impl Worker {
             unsettled: BTreeSet::new(),
             print_key: None,
             due: BTreeMap::new(),
+            logins: BTreeMap::new(),
             under_way: BTreeMap::new(),
             settling: BTreeMap::new(),
             looked: Timestamp::MIN,

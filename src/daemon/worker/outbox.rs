@@ -160,6 +160,7 @@ impl Worker {
         for due in self.due.values_mut() {
             *due = now.min(*due);
         }
+        self.answers_are_due(now);
         for until in self.under_way.values_mut() {
             if *until < Timestamp::MAX {
                 *until = now.min(*until);
@@ -282,11 +283,13 @@ impl Worker {
                 .fold(parcel.next_try, Timestamp::max)
         };
         let parcels = parcels.iter().filter(waits).map(due);
-        let checks = self.due.iter().map(|(username, due)| {
+        // Nothing is begun for an account before the login that is under way is over.
+        let is_free = |(username, _): &(&String, _)| !self.logins.contains_key(*username);
+        let checks = self.due.iter().filter(is_free).map(|(username, due)| {
             let settles = self.settles(username);
             settles.map_or(*due, |settles| settles.max(*due))
         });
-        Ok(parcels.chain(checks).min())
+        Ok(parcels.chain(checks).chain(self.next_answer()).min())
     }
 
     /// How many sinks wait for something, and how many credentials for their
@@ -294,7 +297,8 @@ impl Worker {
     pub(in crate::daemon) fn waiting(&mut self) -> Result<(usize, usize), StateError> {
         let waits = |sink: &SinkStatus| sink.state != SinkState::Delivered;
         let sinks = self.sinks()?.iter().filter(|sink| waits(sink)).count();
-        Ok((sinks, self.due.len()))
+        let checks: BTreeSet<_> = self.due.keys().chain(self.logins.keys()).collect();
+        Ok((sinks, checks.len()))
     }
 
     /// A sink has lost what it was told. It is told of what the entry holds, whether

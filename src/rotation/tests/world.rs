@@ -20,6 +20,8 @@ enum Happening {
     /// Somebody is there to log in; Salesforce says this instead of the truth.
     Login(Option<Answer>, Crash),
     RollBack,
+    /// Our clock is wrong from now on by so many seconds.
+    Clock(i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +36,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     let lie = prop_oneof![
         6 => Just(None),
         2 => Just(Some(Answer::Unreachable)),
+        1 => Just(Some(Answer::NotMade)),
         1 => Just(Some(Answer::RateLimited)),
         1 => Just(Some(Answer::Unknown)),
         1 => Just(Some(Answer::Locked)),
@@ -58,11 +61,24 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
+/// The same, and a clock that is fast or slow now and then.
+fn with_a_clock() -> impl Strategy<Value = Happening> {
+    let wrong = prop_oneof![
+        2 => Just(0),
+        1 => Just(-50_000_000),
+        2 => -4_000_i64..4_000,
+        2 => Just(30 * 86_400),
+    ];
+    prop_oneof![8 => happening(), 1 => wrong.prop_map(Happening::Clock)]
+}
+
 type Pair = (String, String);
 
 /// Salesforce, the mails that it sent, and ourselves.
 struct World {
     now: i64,
+    /// By so much our clock is fast.
+    wrong: i64,
     tokens: Vec<i64>,
     passwords: usize,
     account: Account,
@@ -78,6 +94,7 @@ impl World {
     fn new() -> Self {
         Self {
             now: 0,
+            wrong: 0,
             tokens: vec![0],
             passwords: 1,
             account: Account::new("u@x.y"),
@@ -94,7 +111,8 @@ impl World {
 
     fn step(&self, event: Event) -> Step {
         let password = self.password.as_deref();
-        self.account.step(event, password, &RULES, at(self.now))
+        self.account
+            .step(event, password, &RULES, at(self.now + self.wrong))
     }
 
     /// Carries a step out, as far as a crash lets it.
@@ -121,7 +139,10 @@ impl World {
         } else {
             Answer::Refused
         });
-        if !matches!(answer, Answer::Unreachable | Answer::RateLimited) {
+        if !matches!(
+            answer,
+            Answer::Unreachable | Answer::RateLimited | Answer::NotMade
+        ) {
             let lost = crash == Crash::AfterLogin;
             self.logins.push((pair.clone(), self.now, answer, lost));
         }
@@ -158,6 +179,7 @@ impl World {
                 self.carry_out(&step, None, Crash::None);
             }
             Happening::Passed(seconds) => self.now += seconds,
+            Happening::Clock(wrong) => self.wrong = wrong,
             Happening::Login(lie, crash) => {
                 let step = self.step(Event::Due);
                 self.carry_out(&step, lie, crash);
@@ -198,6 +220,34 @@ impl World {
             .collect();
         for window in failed.windows(5) {
             prop_assert!(window[4] - window[0] >= 86_400, "five in a day: {failed:?}");
+        }
+        Ok(())
+    }
+
+    /// Everything is put right: the clock; another reset, which overrules a person
+    /// who rolled back; all mails seen, the right password known, Salesforce
+    /// truthful. A day later the credential is in use.
+    fn comes_right(&mut self) -> Result<(), TestCaseError> {
+        self.happen(&Happening::Clock(0));
+        self.happen(&Happening::Reset);
+        let unseen = self.tokens.len().min(4);
+        for back in (0..unseen).rev() {
+            self.happen(&Happening::Seen(back));
+        }
+        self.happen(&Happening::Known(Some(0)));
+        self.happen(&Happening::Passed(90_000));
+        for _ in 0..3 {
+            self.happen(&Happening::Login(None, Crash::None));
+            self.happen(&Happening::Passed(1_000));
+        }
+        let valid = self.valid();
+        let trial = self.account.trial(&valid.0, &valid.1);
+        // Unless Salesforce itself has said no to it, it is in use now.
+        let barred = trial.is_some_and(|t| t.barred && t.answer != Some(Answer::Works));
+        if self.tokens.len() > 1 && !barred {
+            let current = self.account.labelled(Label::Current).unwrap();
+            prop_assert_eq!(&current.fingerprint, &valid.0);
+            prop_assert_eq!(&self.entry, &Some(valid));
         }
         Ok(())
     }
@@ -252,30 +302,8 @@ proptest! {
                 prop_assert!(!barred || was_in_use, "{pair:?}");
             }
         }
-        // Everything is put right: another reset, which overrules a person who
-        // rolled back; all mails seen, the right password known, Salesforce
-        // truthful.
-        world.happen(&Happening::Reset);
-        let unseen = world.tokens.len().min(4);
-        for back in (0..unseen).rev() {
-            world.happen(&Happening::Seen(back));
-        }
-        world.happen(&Happening::Known(Some(0)));
-        world.happen(&Happening::Passed(90_000));
-        for _ in 0..3 {
-            world.happen(&Happening::Login(None, Crash::None));
-            world.happen(&Happening::Passed(1_000));
-        }
+        world.comes_right()?;
         world.nobody_was_locked_out()?;
-        let valid = world.valid();
-        let trial = world.account.trial(&valid.0, &valid.1);
-        // Unless Salesforce itself has said no to it, it is in use now.
-        let barred = trial.is_some_and(|t| t.barred && t.answer != Some(Answer::Works));
-        if world.tokens.len() > 1 && !barred {
-            let current = world.account.labelled(Label::Current).unwrap();
-            prop_assert_eq!(&current.fingerprint, &valid.0);
-            prop_assert_eq!(world.entry, Some(valid));
-        }
     }
 
     /// Without a check the newest token is current in the end, whatever the
@@ -295,5 +323,29 @@ proptest! {
         prop_assert_eq!(current(&account), Some(expected.as_str()));
         let document = to_document(&account).unwrap();
         prop_assert_eq!(from_document(&document).unwrap(), account);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever the clock says: no pair is tried a third time, and what a wrong one
+    /// has noted keeps nothing waiting once it is right.
+    #[test]
+    fn a_wrong_clock_locks_nobody_out_and_keeps_nobody_waiting(
+        happenings in prop::collection::vec(with_a_clock(), 1..60),
+    ) {
+        let mut world = World::new();
+        for happening in happenings {
+            world.happen(&happening);
+            world.labels_are_in_order()?;
+        }
+        world.comes_right()?;
+        let mut tries = HashMap::new();
+        for (pair, ..) in &world.logins {
+            let tries = tries.entry(pair).or_insert(0);
+            *tries += 1;
+            prop_assert!(*tries <= 2, "{pair:?}");
+        }
     }
 }
