@@ -6,6 +6,7 @@
 //! (`board`). Commands that find no daemon open a [`Worker`] themselves.
 
 mod board;
+mod callers;
 mod check;
 mod clock;
 mod control;
