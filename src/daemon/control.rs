@@ -312,16 +312,13 @@ impl Rooms {
         name: &SecretName,
         change: impl FnOnce(&mut Worker) -> Result<T, StateError> + Send + 'static,
     ) -> Result<T, StateError> {
-        let (worker, tools) = (self.worker.clone(), self.tools.clone());
-        let mailbox = name.mailbox().map(str::to_owned);
+        let (worker, tools, name) = (self.worker.clone(), self.tools.clone(), name.clone());
         // It is not left half done by a caller who goes.
         let changing = self.tools.tasks.spawn(async move {
-            let changing = worker.run(change);
-            let Some(mailbox) = mailbox else {
-                return changing.await;
-            };
-            let changed = tools.tokens.change(&mailbox, changing).await?;
-            tools.doors.gate(&mailbox).open();
+            let changed = tools.tokens.change(&name, worker.run(change)).await?;
+            if let Some(mailbox) = name.mailbox() {
+                tools.doors.gate(mailbox).open();
+            }
             Ok(changed)
         });
         changing.await.unwrap_or(Err(StateError::Stopped))
