@@ -56,6 +56,7 @@ mod soaking;
 
 mod after;
 mod beginning;
+mod calling;
 mod canary;
 mod checking;
 mod commands;
