@@ -150,12 +150,11 @@ impl Tokens {
         };
         let prepared = gone.run_until_cancelled(preparing).await;
         let (client, http, refresh) = prepared.ok_or_else(nobody_waits)??;
-        let tokens = match refresh {
-            Some(refresh) => client.refresh(&http, &refresh).await?,
-            None => {
-                let asking = gone.run_until_cancelled(client.client_credentials(&http));
-                asking.await.ok_or_else(nobody_waits)??
-            }
+        let tokens = if let Some(refresh) = refresh {
+            client.refresh(&http, &refresh).await?
+        } else {
+            let asking = gone.run_until_cancelled(client.client_credentials(&http));
+            asking.await.ok_or_else(nobody_waits)??
         };
         if let Some(refresh) = tokens.refresh {
             slot.unsaved = Some(refresh);
