@@ -8,23 +8,20 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path as UrlPath, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, Query, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use axum::serve::IncomingStream;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use futures_util::stream;
-use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
+use super::callers::{self, Peer};
 use super::check::Doctor;
 use super::held::{self, HeldError};
 use super::looking::Tools;
@@ -39,28 +36,13 @@ use crate::api::{
     AcceptRequest, Acceptance, ErrorBody, Health, HeldLine, ResyncRequest, STATE_DIR_HEADER,
     SignInEvent, Status,
 };
-use crate::config::Config;
-
-/// How long requests may take to end when the daemon stops.
-const PATIENCE: Duration = Duration::from_secs(2);
+use crate::config::{self, Config, Oauth2};
 
 /// Serves until it is stopped.
 pub(super) async fn serve(listener: Listener, rooms: Rooms) {
     let (socket, place) = listener.into_parts();
-    let (stop, stopping) = (rooms.stop.clone(), rooms.stop.clone());
-    let service = router(rooms).into_make_service_with_connect_info::<Peer>();
-    let served = axum::serve(socket, service).with_graceful_shutdown(stop.cancelled_owned());
-    // Who holds half a request does not hold the daemon.
-    let patience = async {
-        stopping.cancelled().await;
-        tokio::time::sleep(PATIENCE).await;
-    };
-    tokio::select! {
-        ended = served => if let Err(error) = ended {
-            tracing::error!(event = "control.failed", %error, "the control API has ended");
-        },
-        () = patience => {}
-    }
+    let stop = rooms.stop.clone();
+    callers::serve(socket, router(rooms), stop).await;
     place.leave().await;
 }
 
@@ -73,20 +55,6 @@ pub(super) struct Rooms {
     pub(super) resync: Resync,
     pub(super) tools: Tools,
     pub(super) stop: CancellationToken,
-}
-
-/// Who is at the other end, by the kernel's word.
-#[derive(Clone, Copy)]
-struct Peer {
-    uid: Option<u32>,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self {
-            uid: stream.io().peer_cred().ok().map(|peer| peer.uid()),
-        }
-    }
 }
 
 fn router(rooms: Rooms) -> Router {
@@ -128,13 +96,8 @@ fn sign(mut response: Response, state_dir: &Path) -> Response {
     response
 }
 
-async fn owners_only(
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let own = rustix::process::geteuid().as_raw();
-    if peer.uid.is_some_and(|uid| uid == 0 || uid == own) {
+async fn owners_only(Extension(peer): Extension<Peer>, request: Request, next: Next) -> Response {
+    if peer.is_owner() {
         return next.run(request).await;
     }
     Failure {
@@ -286,14 +249,15 @@ async fn login(
     UrlPath(mailbox): UrlPath<String>,
     Query(wanted): Query<LoginWanted>,
 ) -> Result<Response, Failure> {
-    SignIn::find(&rooms.config, &mailbox).map_err(|error| {
+    let found = SignIn::find(&rooms.config, &mailbox).map_err(|error| {
         let hint = "restart the daemon if its configuration has changed";
         bad_request(error.to_string(), hint, 78)
     })?;
+    let (mailbox, oauth2) = (found.0.clone(), found.1.clone());
     let (events, received) = mpsc::channel(16);
     let (stop, tasks) = (rooms.stop.clone(), rooms.tools.tasks.clone());
     tasks.spawn(async move {
-        let signing_in = sign_in(&rooms, &mailbox, wanted.browser, &events);
+        let signing_in = sign_in(&rooms, &mailbox, &oauth2, wanted.browser, &events);
         let ended = tokio::select! {
             ended = signing_in => ended,
             () = events.closed() => return,
@@ -311,13 +275,11 @@ async fn login(
 
 async fn sign_in(
     rooms: &Rooms,
-    mailbox: &str,
+    mailbox: &config::Mailbox,
+    oauth2: &Oauth2,
     in_browser: bool,
     events: &mpsc::Sender<SignInEvent>,
 ) -> Result<(), ErrorBody> {
-    let Ok((mailbox, oauth2)) = SignIn::find(&rooms.config, mailbox) else {
-        return Ok(());
-    };
     let signing_in = async {
         let prepared = SignIn::prepare(mailbox, oauth2, &rooms.tools).await?;
         prepared.run(in_browser, events).await
@@ -350,16 +312,13 @@ impl Rooms {
         name: &SecretName,
         change: impl FnOnce(&mut Worker) -> Result<T, StateError> + Send + 'static,
     ) -> Result<T, StateError> {
-        let (worker, tools) = (self.worker.clone(), self.tools.clone());
-        let mailbox = name.mailbox().map(str::to_owned);
+        let (worker, tools, name) = (self.worker.clone(), self.tools.clone(), name.clone());
         // It is not left half done by a caller who goes.
         let changing = self.tools.tasks.spawn(async move {
-            let changing = worker.run(change);
-            let Some(mailbox) = mailbox else {
-                return changing.await;
-            };
-            let changed = tools.tokens.change(&mailbox, changing).await?;
-            tools.doors.gate(&mailbox).open();
+            let changed = tools.tokens.change(&name, worker.run(change)).await?;
+            if let Some(mailbox) = name.mailbox() {
+                tools.doors.gate(mailbox).open();
+            }
             Ok(changed)
         });
         changing.await.unwrap_or(Err(StateError::Stopped))

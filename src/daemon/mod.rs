@@ -6,6 +6,7 @@
 //! (`board`). Commands that find no daemon open a [`Worker`] themselves.
 
 mod board;
+mod callers;
 mod check;
 mod clock;
 mod control;
@@ -57,8 +58,13 @@ pub use socket::ControlError;
 pub use state::{StateError, file_options, keep_out, vault_options};
 pub use worker::{Content, Handle, Outcome, Report, SecretName, Worker};
 
-/// How long the tasks may take to end.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long the tasks may take to end: as long as a renewal of a token does, and
+/// the vault to store what came of it.
+const TASKS: Duration = Duration::from_secs(18);
+
+/// How long the worker may take to end after them. Both have ended before the unit
+/// lets systemd kill us.
+const WORKER: Duration = Duration::from_secs(10);
 
 /// How mails are judged, as the rooms want it. The words of token mails are
 /// checked where they are used, so an error of theirs comes from here.
@@ -170,12 +176,12 @@ pub async fn run(
     notify::stopping();
     stop.cancel();
     tasks.close();
-    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+    if tokio::time::timeout(TASKS, tasks.wait()).await.is_err() {
         tracing::warn!(event = "daemon.drain", "some tasks did not end in time");
     }
     // With the last handle gone the worker finishes what it has, and lets go
     // of the vault.
-    if ended.is_ok() && tokio::time::timeout(DRAIN, worker_ended).await.is_err() {
+    if ended.is_ok() && tokio::time::timeout(WORKER, worker_ended).await.is_err() {
         tracing::warn!(event = "daemon.drain", "the worker did not end in time");
     }
     tracing::info!(event = "daemon.stopped", "stopped");
@@ -246,4 +252,19 @@ fn open(config: &Arc<Config>) -> Result<Opened, DaemonError> {
     let (worker, ended) = worker::start(worker).map_err(DaemonError::Thread)?;
     let tools = Tools::new(config, worker.clone())?;
     Ok((worker, tools, board, ended))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_waits_for_a_renewal_and_is_over_before_systemd_ends_it() {
+        let unit = include_str!("../../systemd/tokenwatch.service");
+        let mut lines = unit.lines();
+        let seconds = lines.find_map(|line| line.strip_prefix("TimeoutStopSec="));
+        let patience = Duration::from_secs(seconds.unwrap().parse().unwrap());
+        assert!(crate::oauth::DEADLINE < TASKS);
+        assert!(TASKS + WORKER < patience);
+    }
 }

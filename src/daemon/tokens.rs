@@ -10,13 +10,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::InboxError;
 use super::doors::{Doors, WayError};
 use super::looking::Tools;
 use super::worker::{Handle, SecretName};
+use super::{InboxError, StateError};
 use crate::config::{self, Config, Grant, Oauth2, Provider, SecretSource};
 use crate::http::Http;
 use crate::oauth::{
@@ -37,10 +39,39 @@ pub(super) struct Tokens {
 
 #[derive(Default)]
 struct Slot {
-    access: Option<(Secret, Instant)>,
+    access: Option<(Secret, Moment)>,
     /// A refresh token that could not be stored yet. The one in the vault may
     /// be dead.
     unsaved: Option<Secret>,
+}
+
+/// A moment by both clocks. The timers stand still while the machine sleeps,
+/// and the wall clock may be set back.
+#[derive(Clone, Copy)]
+struct Moment {
+    timer: Instant,
+    wall: Timestamp,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self {
+            timer: Instant::now(),
+            wall: Timestamp::now(),
+        }
+    }
+
+    fn checked_add(self, time: Duration) -> Option<Self> {
+        Some(Self {
+            timer: self.timer.checked_add(time)?,
+            wall: self.wall.checked_add(time).ok()?,
+        })
+    }
+
+    /// It is still to come, whichever clock is asked.
+    fn is_after(self, now: Self) -> bool {
+        self.timer > now.timer && self.wall > now.wall
+    }
 }
 
 impl Tokens {
@@ -54,8 +85,10 @@ impl Tokens {
         }
     }
 
-    /// A token to log in with. Once it is asked for it is seen through, whoever
-    /// goes away meanwhile: the provider may have let the old refresh token die.
+    /// A token to log in with. A renewal is seen through once the provider is
+    /// asked for it, whoever goes away meanwhile: it may have let the old refresh
+    /// token die. Before that, who goes away ends it, so that at a stop there is
+    /// no more to wait for than an answer.
     pub(super) async fn access(
         self: &Arc<Self>,
         mailbox: &config::Mailbox,
@@ -64,7 +97,13 @@ impl Tokens {
     ) -> Result<Secret, InboxError> {
         let (tokens, mailbox, oauth2) = (Arc::clone(self), mailbox.clone(), oauth2.clone());
         let (worker, doors) = (tools.worker.clone(), tools.doors.clone());
-        let obtaining = async move { tokens.obtain(&mailbox, &oauth2, &worker, &doors).await };
+        let gone = CancellationToken::new();
+        let _here = gone.clone().drop_guard();
+        let obtaining = async move {
+            tokens
+                .obtain(&mailbox, &oauth2, &worker, &doors, &gone)
+                .await
+        };
         tools
             .tasks
             .spawn(obtaining)
@@ -78,30 +117,44 @@ impl Tokens {
         oauth2: &Oauth2,
         worker: &Handle,
         doors: &Doors,
+        gone: &CancellationToken,
     ) -> Result<Secret, InboxError> {
         let strange = || InboxError::NotSignedIn(mailbox.name.clone());
         let slot = self.slots.get(&mailbox.name).ok_or_else(strange)?;
-        let mut slot = slot.lock().await;
+        // Nobody hears of it.
+        let nobody_waits = || StateError::Stopped;
+        let turn = gone.run_until_cancelled(slot.lock()).await;
+        let mut slot = turn.ok_or_else(nobody_waits)?;
         if let Some((token, good_until)) = &slot.access
-            && *good_until > Instant::now()
+            && good_until.is_after(Moment::now())
         {
             return Ok(token.clone());
         }
         // Another line may have found out meanwhile that there is none to be had.
         doors.gate(&mailbox.name).is_open()?;
         slot.access = None;
-        slot.save(mailbox, worker).await?;
-        let client = client(mailbox, oauth2, worker).await?;
-        let http = http(mailbox, &client, doors).await?;
-        let tokens = match oauth2.grant {
-            Grant::ClientCredentials => client.client_credentials(&http).await?,
-            Grant::RefreshToken => {
-                let name = SecretName::Oauth(mailbox.name.clone());
-                let kept =
-                    worker.run(move |worker| worker.secret_from(&SecretSource::Vault, &name));
-                let refresh = kept.await?.ok_or_else(strange)?;
-                client.refresh(&http, &refresh).await?
-            }
+        let preparing = async {
+            slot.save(mailbox, worker).await?;
+            let client = client(mailbox, oauth2, worker).await?;
+            let http = http(mailbox, &client, doors).await?;
+            let refresh = match oauth2.grant {
+                Grant::ClientCredentials => None,
+                Grant::RefreshToken => {
+                    let name = SecretName::Oauth(mailbox.name.clone());
+                    let kept =
+                        worker.run(move |worker| worker.secret_from(&SecretSource::Vault, &name));
+                    Some(kept.await?.ok_or_else(strange)?)
+                }
+            };
+            Ok::<_, InboxError>((client, http, refresh))
+        };
+        let prepared = gone.run_until_cancelled(preparing).await;
+        let (client, http, refresh) = prepared.ok_or_else(nobody_waits)??;
+        let tokens = if let Some(refresh) = refresh {
+            client.refresh(&http, &refresh).await?
+        } else {
+            let asking = gone.run_until_cancelled(client.client_credentials(&http));
+            asking.await.ok_or_else(nobody_waits)??
         };
         if let Some(refresh) = tokens.refresh {
             slot.unsaved = Some(refresh);
@@ -116,7 +169,7 @@ impl Tokens {
             .expires_in
             .map_or(TOGETHER, |end| end.saturating_sub(BEFORE_ITS_END))
             .min(TOGETHER);
-        slot.access = Instant::now()
+        slot.access = Moment::now()
             .checked_add(good_for)
             .map(|until| (tokens.access.clone(), until));
         Ok(tokens.access)
@@ -129,19 +182,24 @@ impl Tokens {
         }
     }
 
-    /// Does what changes a secret of a mailbox's login, between two renewals and
-    /// not within one: what is known of the old one is forgotten with it.
+    /// Does what changes a secret, between two renewals of the mailbox whose login
+    /// it is for and not within one: what is known of the old one is forgotten with
+    /// it. With any other secret, a refresh token that is not stored stays: it is
+    /// the only one that lives.
     pub(super) async fn change<T, E>(
         &self,
-        mailbox: &str,
+        name: &SecretName,
         change: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let Some(slot) = self.slots.get(mailbox) else {
+        let Some(slot) = name.mailbox().and_then(|mailbox| self.slots.get(mailbox)) else {
             return change.await;
         };
         let mut slot = slot.lock().await;
         let changed = change.await?;
-        *slot = Slot::default();
+        slot.access = None;
+        if let SecretName::Oauth(_) = name {
+            slot.unsaved = None;
+        }
         Ok(changed)
     }
 }
@@ -218,3 +276,6 @@ pub(super) async fn http(
         Err(WayError::Http(error)) => Err(OauthError::from(error).into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -407,6 +407,15 @@ impl Journal {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Since when a mail is undecided, where it is.
+    pub fn undecided_since(&self, place: &Place) -> Result<Option<Timestamp>, JournalError> {
+        let sql = "SELECT first_seen FROM outcome WHERE kind = 'undecided'
+            AND mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 AND uid = ?4";
+        let mut query = self.db.prepare_cached(sql)?;
+        let key = params![place.mailbox, place.folder, place.uid_validity, place.uid];
+        Ok(query.query_row(key, |row| timestamp(row, 0)).optional()?)
+    }
+
     /// Whether a token of this account was ever taken.
     pub fn has_taken(&self, username: &str) -> Result<bool, JournalError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM outcome

@@ -127,6 +127,16 @@ fn undecided_mails_remember_when_they_were_first_seen() {
     let open = journal.undecided("ops", "INBOX", 7).unwrap();
     assert_eq!(open, [(1, at(10)), (2, at(30))]);
     assert!(journal.undecided("ops", "INBOX", 8).unwrap().is_empty());
+    // One by one it is the same.
+    let since = |uid| {
+        let place = record(uid, Kind::Undecided).place;
+        journal.undecided_since(&place).unwrap()
+    };
+    assert_eq!([1, 2].map(since), [Some(at(10)), Some(at(30))]);
+    journal
+        .record(&record(1, Kind::Held), None, at(40))
+        .unwrap();
+    assert_eq!([1, 3].map(since), [None, None], "decided, and never seen");
 }
 
 #[test]

@@ -1,12 +1,18 @@
 //! The crate's requests, over our way to a server.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
+use reqwest::Request;
 
 use super::OauthError;
 use super::error::Code;
 use crate::http::{Http, HttpError};
+
+/// How long a request may take. A stop waits for a renewal that is under way,
+/// since its answer may hold the only refresh token that lives.
+pub const DEADLINE: Duration = Duration::from_secs(15);
 
 impl<'c> AsyncHttpClient<'c> for Http {
     type Error = OauthError;
@@ -18,9 +24,9 @@ impl<'c> AsyncHttpClient<'c> for Http {
 }
 
 async fn ask(http: &Http, request: HttpRequest) -> Result<HttpResponse, OauthError> {
-    let request = request
-        .try_into()
-        .map_err(|error| OauthError::Http(HttpError::Client(error)))?;
+    let mut request =
+        Request::try_from(request).map_err(|error| OauthError::Http(HttpError::Client(error)))?;
+    *request.timeout_mut() = Some(DEADLINE);
     let answer = http.ask(request).await?;
     let status = answer.status;
     if status.is_server_error() || status.as_u16() == 429 {

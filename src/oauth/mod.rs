@@ -33,6 +33,7 @@ use oauth2::{
 pub use browser::BrowserPrompt;
 pub use device::DevicePrompt;
 pub use error::{Class, Code, OauthError};
+pub use http::DEADLINE;
 
 use crate::http::Http;
 use crate::secret::Secret;

@@ -480,3 +480,21 @@ async fn a_port_that_is_taken_is_named() {
     assert!(error.to_string().contains(&port.to_string()), "{error}");
     assert_eq!(error.class(), Class::Person);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_says_nothing_is_not_waited_for_longer_than_a_stop_may_take() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let provider = Provider::answering(&[(200, "{}")]);
+    let mut client = provider.client();
+    client.endpoints.token = format!("http://{}/token", silent.local_addr().unwrap());
+    let begun = tokio::time::Instant::now();
+    let asked = client.refresh(&http(), &Secret::new("r".into())).await;
+    assert!(
+        matches!(
+            asked,
+            Err(OauthError::Http(crate::http::HttpError::Deadline(_)))
+        ),
+        "{asked:?}"
+    );
+    assert!(begun.elapsed() <= DEADLINE + Duration::from_secs(1));
+}

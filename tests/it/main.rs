@@ -57,6 +57,7 @@ mod soaking;
 mod after;
 mod answering;
 mod beginning;
+mod calling;
 mod canary;
 mod checking;
 mod commands;

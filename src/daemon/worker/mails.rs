@@ -255,13 +255,10 @@ impl Worker {
     /// A mail that cannot be judged now waits, and is held when it has waited
     /// for as long as is waited.
     fn held_or_undecided(&self, place: &Place, now: Timestamp) -> Result<Kind, StateError> {
-        let undecided =
-            self.journal
-                .undecided(&place.mailbox, &place.folder, place.uid_validity)?;
-        let since = undecided.iter().find(|(uid, _)| *uid == place.uid);
-        let has_waited = since.is_some_and(|(_, since)| {
+        let since = self.journal.undecided_since(place)?;
+        let has_waited = since.is_some_and(|since| {
             // A clock that was set back has waited for nothing.
-            Duration::try_from(now.duration_since(*since))
+            Duration::try_from(now.duration_since(since))
                 .is_ok_and(|waited| waited >= self.config.trust.undecided_for)
         });
         Ok(if has_waited {
