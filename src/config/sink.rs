@@ -106,7 +106,7 @@ impl Sink {
                 format,
                 mode,
                 owner,
-            } => format!("{path:?} {format:?} {mode:o} {owner:?}"),
+            } => format!("{} {format:?} {mode:o} {owner:?}", path.display()),
             Receiver::Command { argv, .. } => format!("{argv:?}"),
             Receiver::Systemd { unit, .. } => format!("{unit:?}"),
             Receiver::Webhook(webhook) => {
