@@ -104,9 +104,13 @@ async fn a_run_that_ends_by_itself_tries_to_write_it_down_and_says_that_it_could
         } else {
             run.wait_for_nth("salesforce.unwritten", 2, |_| true);
         }
-        assert_eq!(run.wait().code(), Some(if mends { 0 } else { 1 }));
-        if !mends {
+        let code = run.wait().code();
+        if mends {
+            assert_eq!(code, Some(0));
+        } else {
             put(&rig, true);
+            assert_eq!(code, Some(69), "{}", run.log());
+            assert!(run.log().contains("credentials wait for their check"));
         }
         let known = mends.then(|| composite(PASSWORD, 1)).flatten();
         assert_eq!(rig.machine.credential(USER), known);

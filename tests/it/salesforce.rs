@@ -178,9 +178,9 @@ async fn whoever_does_not_let_us_through_has_seen_nothing() {
         tokio::time::pause();
         stream
     };
-    let (answer, stream) = tokio::join!(checking, silent);
+    let (login, stream) = tokio::join!(checking, silent);
     tokio::time::resume();
-    assert_eq!(answer, Answer::Unreachable);
+    assert_eq!(login.answer, Answer::Unreachable);
     drop(stream);
     // A proxy that refuses the way.
     let proxy = format!("http://127.0.0.1:{port}");
@@ -198,8 +198,8 @@ async fn whoever_does_not_let_us_through_has_seen_nothing() {
             stream.write_all(answer.as_bytes()).await.unwrap();
             String::from_utf8(asked).unwrap()
         };
-        let (answer, asked) = tokio::join!(checking, refusing);
-        assert_eq!(answer, Answer::Unreachable, "{refusal}");
+        let (login, asked) = tokio::join!(checking, refusing);
+        assert_eq!(login.answer, Answer::Unreachable, "{refusal}");
         assert!(asked.starts_with("CONNECT login.example:443 "), "{asked}");
     }
 }
