@@ -148,6 +148,20 @@ pub enum MailboxError {
         /// What is wrong with it.
         source: Box<Self>,
     },
+    /// The connection ended before these mails were answered for: the line's
+    /// fault, or that of one of them, at which the server hangs up.
+    #[error("no end to the answer about {}", mails_from(*.uid, *.mails))]
+    CutOff {
+        /// The UID of the first.
+        uid: u32,
+        /// How many there are.
+        mails: usize,
+        /// How it ended.
+        source: Box<Self>,
+    },
+    /// A list leaves mails out that are there.
+    #[error("the server's list leaves out mails that are there")]
+    Gaps,
     /// SEARCH failed in a way that may not be the connection's fault.
     #[error("the server fails at SEARCH")]
     Search(#[source] Box<Self>),
@@ -166,6 +180,9 @@ pub enum MailboxError {
 
 /// What most faults of a network or a server come to.
 const PASSES: &str = "the daemon tries again by itself; see the server if it stays so";
+
+/// What a connection comes to that ends over one mail.
+const OVER_A_MAIL: &str = "the daemon tries again by itself; if it is this mail each time, look at it with a mail program: after ten minutes it is passed over, and asked for again later";
 
 /// How an error is to be met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +225,14 @@ impl MailboxError {
             }
             _ => false,
         }
+    }
+
+    /// Whether the connection ended by itself, which may be anybody's fault.
+    pub(super) fn ends_the_line(&self) -> bool {
+        matches!(
+            self,
+            Self::Lost(_) | Self::Bye(_) | Self::Io { .. } | Self::Deadline(_)
+        )
     }
 
     fn meaning(&self) -> (Class, &'static str, &'static str) {
@@ -282,7 +307,10 @@ impl MailboxError {
                 REFUSED,
                 "see that `user` is the mailbox of who has signed in, and that IMAP is allowed for it; then `tokenwatch login NAME`",
             ),
-            Self::Search(source) | Self::Garbled { source, .. } => source.meaning(),
+            Self::CutOff { mails: 1, .. } => (Class::Transient, LOST, OVER_A_MAIL),
+            Self::Search(source) | Self::Garbled { source, .. } | Self::CutOff { source, .. } => {
+                source.meaning()
+            }
             Self::Unsendable => (Class::Person, REFUSED, "set a password without line ends"),
             Self::NoFolder(_) => (
                 Class::Person,
@@ -303,6 +331,7 @@ impl MailboxError {
             | Self::Deadline(_)
             | Self::Excess(_)
             | Self::Unparsable(_)
+            | Self::Gaps
             | Self::Lacking { .. } => (Class::Transient, LOST, PASSES),
         }
     }
@@ -327,6 +356,13 @@ impl MailboxError {
                 source: error,
             }
         }
+    }
+}
+
+fn mails_from(uid: u32, mails: usize) -> String {
+    match mails {
+        1 => format!("the mail with UID {uid}"),
+        _ => format!("{mails} mails from UID {uid} on"),
     }
 }
 

@@ -66,6 +66,9 @@ pub enum Excess {
     /// Brackets within brackets.
     #[error("brackets are nested deeper than {0}")]
     Nesting(usize),
+    /// A list of more mails than any that is asked for.
+    #[error("an answer names more than {0} mails")]
+    Mails(usize),
     /// An answer that does not end.
     #[error("the answer to one command is larger than {0} bytes")]
     Command(usize),

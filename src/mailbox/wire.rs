@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use jiff::fmt::strtime;
 use zeroize::Zeroizing;
 
-use super::MailboxError;
 use super::session::Head;
+use super::{Excess, MailboxError};
 
 /// Tells a refusal from a server that is out of order by the response code.
 pub(super) fn login_error(words: &str) -> MailboxError {
@@ -106,11 +106,16 @@ pub(super) fn uid_of(items: &[AttributeValue<'_>]) -> Option<u32> {
 }
 
 /// `None` where these items are no head at all, an error where a part of it is
-/// missing.
+/// missing, or its fields have more than `longest` bytes.
 pub(super) fn head(
     sequence: u32,
     items: &[AttributeValue<'_>],
-) -> Option<Result<Head, &'static str>> {
+    longest: usize,
+) -> Option<Result<Head, MailboxError>> {
+    let lacks = |what| {
+        let doing = "FETCH";
+        Some(Err(MailboxError::Lacking { doing, what }))
+    };
     let fields = items.iter().find_map(|item| match item {
         AttributeValue::BodySection {
             section: Some(SectionPath::Full(MessageSection::Header)),
@@ -119,15 +124,18 @@ pub(super) fn head(
         } => Some(data.as_deref()),
         _ => None,
     })?;
+    if fields.is_some_and(|fields| fields.len() > longest) {
+        return Some(Err(Excess::Literal(longest).into()));
+    }
     let Some(uid) = uid_of(items) else {
-        return Some(Err("UID"));
+        return lacks("UID");
     };
     let size = items.iter().find_map(|item| match item {
         AttributeValue::Rfc822Size(size) => Some(*size),
         _ => None,
     });
     let Some(size) = size else {
-        return Some(Err("RFC822.SIZE"));
+        return lacks("RFC822.SIZE");
     };
     let received = items.iter().find_map(|item| match item {
         AttributeValue::InternalDate(text) => internal_date(text),

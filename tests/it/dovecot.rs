@@ -122,3 +122,18 @@ fn a_certificate_of_an_unknown_authority_is_refused() {
         .run(&["run", "--once"])
         .failed(69, "127.0.0.2", "host");
 }
+
+/// Dovecot hangs up over a mail that is larger than its file's name says, at
+/// each session (`imap_fetch_failure`, whose default that is).
+#[test]
+fn a_damaged_mail_hides_no_other() {
+    let dovecot = Dovecot::start();
+    dovecot.deliver_as("0.localhost,S=100,W=100", &mail(1, 9));
+    dovecot.deliver(&mail(2, 1));
+    let machine = machine(&dovecot);
+    let ended = machine.run(&["--log", "info", "run", "--once"]);
+    assert_eq!(ended.code, 69, "{}", ended.stderr);
+    assert!(ended.stderr.contains("uid=1 reason=\"unfetchable\""));
+    assert_eq!(machine.credential(USER), composite(2));
+    assert!(dovecot.log().contains("Disconnected: FETCH failed"));
+}

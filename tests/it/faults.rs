@@ -1,8 +1,11 @@
 //! Servers that break in the middle: a lost connection is never "no mail".
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
 use jiff::Timestamp;
 
 use crate::process::Machine;
+use crate::support::folder::Folder;
 use crate::support::imap_server::{ImapServer, Options};
 use crate::support::mail::{RECEIVER, TokenMail, token};
 use crate::support::scripted::{Line, Scripted};
@@ -27,8 +30,7 @@ fn configure(machine: &Machine, port: u16) {
     ));
 }
 
-/// What a healthy server says up to the first look: 300 mails, of which the
-/// last proves SEARCH and the first could be a notice.
+/// What a healthy server says up to the first look.
 fn healthy() -> Vec<Line> {
     vec![
         ("LOGIN", "TAG OK [CAPABILITY IMAP4rev1 IDLE] in\r\n".into()),
@@ -41,31 +43,12 @@ fn healthy() -> Vec<Line> {
             "FETCH 300 (UID)",
             "* 300 FETCH (UID 1001)\r\nTAG OK done\r\n".into(),
         ),
-        ("FETCH 293:300 (UID RFC822.SIZE", head(300, 1001)),
-        (
-            "UID SEARCH UID 1001 ",
-            "* SEARCH 1001\r\nTAG OK done\r\n".into(),
-        ),
-        (
-            "UID SEARCH UID 1:501",
-            "* SEARCH 1\r\nTAG OK done\r\n".into(),
-        ),
-        ("UID FETCH 1 (UID RFC822.SIZE", head(1, 1)),
     ]
-}
-
-fn head(sequence: u32, uid: u32) -> String {
-    format!(
-        "* {sequence} FETCH (UID {uid} RFC822.SIZE 900 INTERNALDATE \"TODAY 00:00:00 +0000\" \
-         BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {{50}}\r\n\
-         From: support@salesforce.com\r\nSubject: a token\r\n\r\n)\r\nTAG OK done\r\n"
-    )
 }
 
 /// The script, going wrong at the command `at` with `answer`.
 fn broken(at: &str, answer: &str) -> Vec<Line> {
     let mut script = healthy();
-    script.push(("UID FETCH 1 (UID BODY.PEEK[]", "TAG OK done\r\n".into()));
     let index = script
         .iter()
         .position(|(heard, _)| heard.starts_with(at))
@@ -111,13 +94,8 @@ async fn every_fault_is_named_and_no_mail_is_passed_over() {
             69,
             "lost during EXAMINE",
         ),
-        ("UID FETCH 1 (UID RFC", "", 69, "lost during FETCH"),
-        (
-            "UID FETCH 1 (UID BODY",
-            "* 1 FETCH (UID 1 BODY[] {900}\r\nFrom: supp",
-            69,
-            "lost during FETCH",
-        ),
+        ("FETCH 300", "", 69, "lost during FETCH"),
+        ("FETCH 300", "* 300 FETCH (UID 10", 69, "lost during FETCH"),
     ];
     for (at, answer, code, named) in faults {
         let server = Scripted::start(broken(at, answer)).await;
@@ -239,7 +217,8 @@ async fn with_a_bad_mail(kind: &'static str) -> Scripted {
         let bad = match kind {
             "nil" => head(1, 9, "NIL"),
             "omitted" => String::new(),
-            "larger" | "refused" => head(1, 900, any),
+            "larger" | "refused" | "empty" | "hangup" | "bye" | "stall" => head(1, 900, any),
+            "heads" => "HANGUP".to_owned(),
             _ => unreachable!(),
         };
         let large = "x".repeat(262_145);
@@ -251,6 +230,7 @@ async fn with_a_bad_mail(kind: &'static str) -> Scripted {
                 "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 2)\r\nTAG OK done\r\n".into()
             }
             "UID FETCH 1 (UID)" => "* 1 FETCH (UID 1)\r\nTAG OK done\r\n".into(),
+            c if kind == "heads" && c.starts_with("UID FETCH 1") => bad,
             c if c.starts_with("UID FETCH 1:2 (UID RFC") => format!("{bad}{good}TAG OK done\r\n"),
             c if c.starts_with("UID FETCH 1 (UID RFC") => format!("{bad}TAG OK done\r\n"),
             c if c.starts_with("UID FETCH 2 (UID RFC") => format!("{good}TAG OK done\r\n"),
@@ -259,6 +239,10 @@ async fn with_a_bad_mail(kind: &'static str) -> Scripted {
                     format!("* 1 FETCH (UID 1 BODY[]<0> {{262145}}\r\n{large})\r\nTAG OK done\r\n")
                 }
                 "refused" => "TAG NO [SERVERBUG] no\r\n".into(),
+                "empty" => "* 1 FETCH (UID 1 BODY[]<0> {0}\r\n)\r\nTAG OK done\r\n".into(),
+                "hangup" => "* 1 FETCH (UID 1 BODY[] {900}\r\nFrom: suppHANGUP".into(),
+                "bye" => "* BYE Internal error occurred\r\nHANGUP".into(),
+                "stall" => String::new(),
                 _ => "* 1 FETCH (UID 1 BODY[]<0> {9}\r\nSubject: )\r\nTAG OK done\r\n".into(),
             },
             c if c.starts_with("UID FETCH 2 (UID BODY") => {
@@ -275,7 +259,16 @@ async fn with_a_bad_mail(kind: &'static str) -> Scripted {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_mail_that_the_server_cannot_hand_out_does_not_hide_the_others() {
-    for (kind, code) in [("nil", 0), ("larger", 0), ("omitted", 69), ("refused", 69)] {
+    for (kind, code) in [
+        ("nil", 0),
+        ("larger", 0),
+        ("omitted", 69),
+        ("refused", 69),
+        ("empty", 69),
+        ("hangup", 69),
+        ("bye", 69),
+        ("heads", 69),
+    ] {
         let server = with_a_bad_mail(kind).await;
         let machine = ready(server.port());
         let ended = machine.run(&["--log", "info", "run", "--once"]);
@@ -293,6 +286,64 @@ async fn one_mail_that_the_server_cannot_hand_out_does_not_hide_the_others() {
             );
         }
     }
+}
+
+/// Nobody waits for it in `run --once`, nor in a resync, whose daemon still asks
+/// for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_gets_past_a_mail_at_which_the_server_hangs_up() {
+    for kind in ["hangup", "bye", "heads"] {
+        let server = with_a_bad_mail(kind).await;
+        let machine = ready(server.port());
+        let daemon = machine.daemon();
+        let lost = daemon.wait_for("mailbox.lost", |_| true);
+        let error = lost["error"].as_str().unwrap();
+        assert!(error.contains("no end to the answer about"), "{error}");
+        let printed = machine.ok(&["resync", "--since", "all"]);
+        assert!(
+            printed.contains("does not hand the mail out"),
+            "{kind}: {printed}"
+        );
+        assert_eq!(machine.credential(USER), Some(format!("pass{}", token(1))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_at_which_the_server_falls_silent_does_not_hide_the_others() {
+    let server = with_a_bad_mail("stall").await;
+    let machine = ready(server.port());
+    // The patience with a server that is silent is 20 s longer.
+    let text = std::fs::read_to_string(machine.config_file()).unwrap();
+    machine.configure(&format!("{text}idle-renew = \"1s\"\n"));
+    let ended = machine.run(&["--log", "info", "run", "--once"]);
+    assert_eq!(ended.code, 69, "{}", ended.stderr);
+    assert!(ended.stderr.contains("unfetchable"), "{}", ended.stderr);
+    assert_eq!(machine.credential(USER), Some(format!("pass{}", token(1))));
+}
+
+/// A line that drops over a mail, once, says nothing of the mail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_is_lost_once_over_each_mail_makes_none_unfetchable() {
+    let folder = Folder::empty()
+        .with(1, &TokenMail::new(USER, &token(2), Timestamp::now()))
+        .with(2, &TokenMail::new(USER, &token(1), Timestamp::now()));
+    let lost = AtomicUsize::new(0);
+    let server = Scripted::answering(move |command| {
+        let number = lost.load(SeqCst) + 1;
+        let is_first = command.starts_with(&format!("UID FETCH {number} (UID BODY"));
+        if is_first {
+            lost.store(number, SeqCst);
+            return "HANGUP".to_owned();
+        }
+        folder.answer(command)
+    })
+    .await;
+    let machine = ready(server.port());
+    let ended = machine.run(&["--log", "info", "run", "--once"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(!ended.stderr.contains("unfetchable"), "{}", ended.stderr);
+    assert_eq!(server.count(None, "LOGIN"), 3);
+    assert!(machine.credential(USER).is_some());
 }
 
 /// The answer speaks of the second new mail and not of the first.

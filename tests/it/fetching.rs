@@ -2,6 +2,12 @@
 //! with other news in between.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokenwatch::mailbox::{
+    Access, Credential, Look, Proxy, Roots, Scope, Security, Server, Session, Step, Wanted,
+};
+use tokenwatch::secret::Secret;
 
 use crate::meeting::{Meeting, USER, composite, machine, misbehaving, token_mail};
 use crate::support::folder::Folder;
@@ -149,5 +155,92 @@ async fn a_mail_that_cannot_be_spoken_of_hides_no_other() {
         let daemon = machine.daemon();
         daemon.wait_for("mailbox.watching", |_| true);
         machine.ok(&["resync", "--since", "all"]);
+    }
+}
+
+/// What a look hands out of the folder that this server has: every mail could
+/// be a notice.
+async fn steps(server: &Scripted, change: impl FnOnce(Look) -> Look) -> Vec<String> {
+    let server = Server {
+        host: "127.0.0.1".to_owned(),
+        port: server.port(),
+        security: Security::Plain,
+        ca_file: None,
+        pin: None,
+        proxy: Proxy::None,
+        max_mail_size: 1 << 20,
+        patience: Duration::from_secs(30),
+    };
+    let roots = Roots::of_the_system();
+    let mut session = Session::connect(&server, &roots).await.unwrap();
+    let credential = Credential::Password(Secret::new("p".to_owned()));
+    session.log_in("ops", &credential).await.unwrap();
+    let folder = session.open("INBOX", Access::Read).await.unwrap();
+    let wanted = Wanted {
+        from: Vec::new(),
+        subjects: Vec::new(),
+        fields: Box::new(|_| true),
+        max_size: 1 << 20,
+    };
+    let scope = Scope {
+        first: 1,
+        since: None,
+        narrow: true,
+    };
+    let mut look = change(Look::through(folder, scope));
+    let mut steps = Vec::new();
+    loop {
+        steps.push(match look.next(&mut session, &wanted).await {
+            Ok(Some(Step::Mail(found))) => format!("mail {}", found.head.uid),
+            Ok(Some(Step::Unfetchable { uid })) => format!("unfetchable {uid}"),
+            Ok(Some(Step::Gone { uid })) => format!("gone {uid}"),
+            Ok(Some(Step::Seen { next_uid })) => format!("seen {next_uid}"),
+            Ok(None) => return steps,
+            Err(error) => {
+                steps.push(error.to_string());
+                return steps;
+            }
+        });
+    }
+}
+
+/// The cursor passes a mail with the next one's outcome.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_is_not_handed_out_is_told_of_before_those_behind_it() {
+    let server = misbehaving(three(), |command| {
+        let is_second = command.starts_with("UID FETCH 2 (UID BODY.PEEK[]");
+        is_second.then(|| "TAG NO [SERVERBUG] no\r\n".into())
+    })
+    .await;
+    assert_eq!(
+        steps(&server, Look::tolerant).await,
+        ["mail 1", "unfetchable 2", "mail 3", "seen 4"]
+    );
+}
+
+/// Sequence numbers have no gaps, and the last mail's is EXISTS.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_leaves_mails_out_is_not_believed() {
+    let line = |number: usize| three().fetched(number, "UID");
+    let gaps = "the server's list leaves out mails that are there";
+    let all = ["mail 1", "mail 2", "mail 3", "seen 4"];
+    for (numbers, more, told) in [
+        (&[][..], "", &[gaps][..]),
+        (&[1], "", &[gaps]),
+        (&[1, 2], "", &[gaps]),
+        (&[2, 3], "", &[gaps]),
+        (&[1, 3], "", &[gaps]),
+        (&[3, 1, 2, 3], "", &all),
+        // Where mails come or go meanwhile the numbers say nothing.
+        (&[1, 2], "* 3 EXPUNGE\r\n", &["mail 1", "mail 2", "seen 4"]),
+        (&[1, 2, 3], "* 4 EXISTS\r\n", &all),
+    ] {
+        let answer: String = numbers.iter().map(|number| line(*number)).collect();
+        let answer = format!("{answer}{more}TAG OK done\r\n");
+        let server = misbehaving(three(), move |command| {
+            (command == "UID FETCH 1:3 (UID)").then(|| answer.clone())
+        })
+        .await;
+        assert_eq!(steps(&server, |look| look).await, told, "{numbers:?}");
     }
 }

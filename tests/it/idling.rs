@@ -61,6 +61,18 @@ async fn mail_between_the_last_fetch_and_idle() {
     meeting.goes_on().await;
 }
 
+/// A mail goes without EXPUNGE, and the one that comes then is new.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_of_mails_that_goes_down() {
+    let before = Folder::empty().and(1, &newsletter(1));
+    let after = Folder::empty().with(2, &token_mail());
+    let meeting = Meeting::with("", before, after, |_, _| None).await;
+    meeting.server.wait_heard(1, "IDLE", 1).await;
+    meeting.arrive();
+    meeting.server.tell("* 0 EXISTS\r\n* 1 EXISTS\r\n");
+    meeting.goes_on().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_while_idle_is_being_ended() {
     let meeting = meeting("idle-renew = \"1s\"", |command, arrived| {

@@ -59,6 +59,37 @@ async fn whatever_the_server_says_of_its_numbers_no_mail_is_missed() {
     }
 }
 
+/// The list of what is new leaves the token mail out. Once, and it is asked for
+/// again; each time, and there is no better list to be had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_without_the_new_mail_is_not_believed() {
+    for (bad, is_found) in [(2..3, true), (2..usize::MAX, false)] {
+        let before = Folder::empty().and(4, &newsletter(4));
+        let after = before.clone().with(5, &token_mail());
+        let options = Options {
+            greeting: before.greeting(),
+            ..Options::default()
+        };
+        let server = Scripted::with(options, move |connection, command| {
+            let is_left_out = command == "UID FETCH 5:5 (UID)" && bad.contains(&connection);
+            match connection {
+                1 => before.answer(command),
+                _ if is_left_out => "TAG OK done\r\n".to_owned(),
+                _ => after.answer(command),
+            }
+        })
+        .await;
+        let machine = machine(&server, "");
+        machine.ok(&["run", "--once"]);
+        let ended = machine.run(&["run", "--once"]);
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        assert_eq!(machine.credential(USER).is_some(), is_found);
+        assert_eq!(ended.stderr.contains("mailbox.gaps"), !is_found);
+        let logins = if is_found { 3 } else { 4 };
+        assert_eq!(server.count(None, "LOGIN"), logins);
+    }
+}
+
 /// The same while it is watched, over one connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_without_numbers_is_watched() {
@@ -77,6 +108,23 @@ async fn a_folder_without_numbers_is_watched() {
         meeting.server.tell("* 2 EXISTS\r\n");
         meeting.goes_on().await;
     }
+}
+
+/// UIDNEXT does not move, and without IDLE it is all that could show the mail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_whose_uidnext_stands_still_is_polled() {
+    let before = Folder {
+        capabilities: "IMAP4rev1",
+        ..Folder::empty().and(4, &newsletter(4))
+    };
+    let after = Folder {
+        uid_next: Some(5),
+        ..before.clone().with(5, &token_mail())
+    };
+    let meeting = Meeting::with("", before, after, |_, _| None).await;
+    meeting.server.wait_heard(1, "EXAMINE", 2).await;
+    meeting.arrive();
+    meeting.goes_on().await;
 }
 
 /// A server that was put back from a copy has new mails under numbers that

@@ -16,6 +16,9 @@
 //! | a literal of 500 MB | goes too far: nothing of it is kept |
 //! | a line of 8 MiB without an end | goes too far |
 //! | SEARCH with a million UIDs | goes too far; then headers |
+//! | SEARCH with half a million UIDs, in lines that pass | the same |
+//! | fields of more than was asked for | go too far |
+//! | thousands of new mails where one was announced | listed first, none is kept |
 //! | 500 nested brackets in a FETCH | goes too far; no stack is used up |
 //! | line ends in folder, user, password | refused before anything is sent |
 //! | the log of the client library at TRACE | says no password |
@@ -199,6 +202,45 @@ async fn search_finds_a_million() {
         .await
         .ends_in_a_reconnect("a line is longer than")
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn search_finds_too_many_in_lines_that_pass() {
+    let line = format!("* SEARCH{}\r\n", " 1".repeat(130_000));
+    let answer = line.repeat(4) + "TAG OK done\r\n";
+    let meeting = Meeting::over(large(), to(&["SEARCH"], &answer));
+    meeting
+        .await
+        .ends_in_a_reconnect("an answer names more than")
+        .await;
+}
+
+/// The head of a mail, with so many bytes of fields.
+fn head(uid: usize, fields: usize) -> String {
+    let fields = format!("{{{fields}}}\r\n{}", "x".repeat(fields));
+    format!(
+        "* {uid} FETCH (UID {uid} RFC822.SIZE 9 INTERNALDATE \"TODAY 00:00:00 +0000\" \
+         BODY[HEADER.FIELDS (FROM SUBJECT)]<0> {fields})\r\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_that_are_larger_than_was_asked_for() {
+    let answer = head(1, 20_000) + "TAG OK done\r\n";
+    let meeting = Meeting::over(one(), to(&["RFC822.SIZE"], &answer));
+    let named = "a literal is larger than 16384 bytes";
+    meeting.await.ends_in_a_reconnect(named).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_new_mails_than_were_announced() {
+    let heads: String = (1..=3000).map(|uid| head(uid, 16_000)).collect();
+    let meeting = Meeting::before_the_mail(move |command, arrived| match command {
+        "IDLE" if !arrived.swap(true, SeqCst) => Some("+ idling\r\n* 1 EXISTS\r\n".into()),
+        c if c.starts_with("UID FETCH 1:* (UID RFC") => Some(heads.clone() + "TAG OK done\r\n"),
+        _ => None,
+    });
+    meeting.await.goes_on().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

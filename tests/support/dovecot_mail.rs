@@ -37,6 +37,12 @@ impl Dovecot {
         self.put(user, "INBOX", raw, FileTimes::new());
     }
 
+    /// Puts a mail into the inbox, in a file of this name.
+    pub fn deliver_as(&self, name: &str, raw: &[u8]) {
+        let path = format!("{}/new/{name}", maildir(USER, "INBOX"));
+        self.ground.write(&path, raw);
+    }
+
     /// Has Dovecot itself put a mail into a folder.
     pub fn save(&self, folder: &str, raw: &[u8]) {
         let mut save = self.command("doveadm");

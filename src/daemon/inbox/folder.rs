@@ -325,11 +325,17 @@ impl Line {
         cursor: Option<Cursor>,
         folder: Folder,
     ) -> Result<Folder, InboxError> {
+        // It is not where it was, so there are others now.
+        let stands_still = watched.position.as_ref().is_some_and(|position| {
+            folder
+                .uid_next
+                .is_some_and(|next| next <= position.next_uid)
+        });
         let goes_back = cursor.is_some_and(|cursor| {
             cursor.uid_validity == folder.uid_validity
                 && folder.uid_next.is_some_and(|next| next < cursor.next_uid)
         });
-        if watched.is_open() && !goes_back || folder.exists == 0 {
+        if watched.is_open() && !stands_still && !goes_back || folder.exists == 0 {
             return Ok(folder);
         }
         let last = match session.last_uid().await {
@@ -380,7 +386,8 @@ impl Line {
             self.alive(session.heard());
             for looked in looked {
                 match looked {
-                    Looked::Mail { outcome, .. } => {
+                    Looked::Mail { uid, outcome } => {
+                        watched.lessons.answered(uid);
                         if outcome.kind != Kind::Undecided {
                             self.board.event(&place);
                         }

@@ -108,6 +108,8 @@ pub struct Look {
     skip: BTreeSet<u32>,
     /// Goes on where the server fails over a mail.
     tolerant: bool,
+    /// Goes on where a list leaves mails out.
+    lenient: bool,
     /// How many UIDs the next window has. It shrinks to find the one mail that
     /// makes the server fail, and grows again.
     window: usize,
@@ -168,6 +170,13 @@ impl Look {
         self
     }
 
+    /// Goes on where a list leaves mails out ([`MailboxError::Gaps`]).
+    #[must_use]
+    pub fn lenient(mut self) -> Self {
+        self.lenient = true;
+        self
+    }
+
     /// A look at what was announced in a folder that is open.
     pub fn at_news(first: u32) -> Self {
         Self::new(Way::News {
@@ -194,6 +203,7 @@ impl Look {
             since: None,
             skip: BTreeSet::new(),
             tolerant: false,
+            lenient: false,
             window: WINDOW,
             looked_at: 0,
             of: 0,
@@ -221,7 +231,10 @@ impl Look {
                 match window::fetch(session, wanted, head).await {
                     Ok(Some(found)) => return Ok(Some(Step::Mail(found))),
                     Ok(None) => {}
-                    Err(error) => self.stumble(uid, error)?,
+                    Err(error) => {
+                        self.stumble(uid, error)?;
+                        break;
+                    }
                 }
             }
             if !self.unfetchable.is_empty() {

@@ -1,7 +1,7 @@
 //! What is new in a folder that is open, in one round trip.
 
 use super::window::{garbled, is_of_a_mail};
-use super::{Look, Wanted};
+use super::{Look, WINDOW, Wanted};
 use crate::mailbox::MailboxError;
 use crate::mailbox::session::{Session, Set};
 
@@ -25,12 +25,18 @@ impl Look {
             return self.list_rest(session, first).await;
         }
         let mut heads = Vec::new();
+        // So many more may have come meanwhile.
+        let most = new.saturating_mul(2).min(WINDOW);
+        let mut are_too_many = false;
         // `first:*` names the last mail even where it is below `first`
         // (RFC 3501, section 6.4.8).
         let asked = session
             .heads(Set::Uids(&format!("{first}:*")), |head| {
                 if head.uid >= first {
-                    heads.push(head);
+                    are_too_many |= heads.len() >= most;
+                    if !are_too_many {
+                        heads.push(head);
+                    }
                 }
             })
             .await;
@@ -49,7 +55,7 @@ impl Look {
             head.sequence == expected
         });
         let has_skipped = heads.iter().any(|head| self.skip.contains(&head.uid));
-        if !has_no_gap || expected < exists || has_skipped {
+        if are_too_many || !has_no_gap || expected < exists || has_skipped {
             return self.list_rest(session, first).await;
         }
         session.cover(expected);

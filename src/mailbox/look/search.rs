@@ -141,7 +141,12 @@ async fn finds(
     let mut heads: Vec<Head> = Vec::new();
     let set = format!("{first}:{last}");
     match session
-        .heads(Set::Numbers(&set), |head| heads.push(head))
+        .heads(Set::Numbers(&set), |head| {
+            let is_asked_for = (first..=last).contains(&head.sequence);
+            if is_asked_for && heads.iter().all(|other| other.sequence != head.sequence) {
+                heads.push(head);
+            }
+        })
         .await
     {
         // Which mails a server cannot hand out is found out by the list.

@@ -15,7 +15,7 @@ const FIRST_SIZE: u32 = 20_000;
 /// In a folder with more mails a list never covers more UIDs than this: its
 /// answer must stay within what the guard lets one command bring.
 const MANY: u32 = 100_000;
-const LARGEST_SIZE: u32 = 1 << 20;
+const LARGEST_SIZE: u32 = 1 << 19;
 
 /// All UIDs from `next` to before `end`, `size` of them at a time.
 #[derive(Clone, Copy)]
@@ -24,6 +24,9 @@ pub(super) struct List {
     end: u32,
     size: u32,
     largest: u32,
+    /// The sequence number of the first mail that is not listed, where it is
+    /// known.
+    number: Option<u32>,
 }
 
 impl List {
@@ -43,7 +46,26 @@ impl List {
             } else {
                 u32::MAX
             },
+            number: (next <= 1).then_some(1),
         }
+    }
+
+    /// Whether these are all of a window's mails: sequence numbers have no gaps,
+    /// and the last mail's is EXISTS. Where mails come or go meanwhile, that
+    /// says nothing.
+    fn is_whole(&mut self, session: &Session, listed: &[(u32, u32)], behind: u32) -> bool {
+        let mut has_gap = session.last().is_some_and(|last| {
+            (self.next..behind).contains(&last) && listed.iter().all(|(uid, _)| *uid != last)
+        });
+        for (_, sequence) in listed {
+            has_gap |= self.number.is_some_and(|number| number != *sequence);
+            self.number = sequence.checked_add(1);
+        }
+        if behind >= self.end {
+            let behind_the_last = session.exists().checked_add(1);
+            has_gap |= self.number.is_some() && self.number != behind_the_last;
+        }
+        session.has_moved() || !has_gap
     }
 }
 
@@ -69,6 +91,7 @@ impl Look {
         // The first that is new may have a UID from before the cursor: some
         // servers give numbers out before they show the mail.
         let new = session.covered().saturating_add(1).min(exists);
+        session.hold_still();
         let uids = session
             .uids(Set::Numbers(&format!("{new},{exists}")))
             .await?;
@@ -90,7 +113,7 @@ impl Look {
     pub(super) async fn list_window(
         &mut self,
         session: &mut Session,
-        list: List,
+        mut list: List,
     ) -> Result<(), MailboxError> {
         let List {
             next, end, size, ..
@@ -100,15 +123,30 @@ impl Look {
         }
         let behind = next.saturating_add(size).min(end);
         let range = format!("{next}:{}", behind.saturating_sub(1));
-        let mut uids = session.uids(Set::Uids(&range)).await?;
-        uids.retain(|uid| (next..behind).contains(uid));
+        let mut found = session.numbered(Set::Uids(&range)).await?;
+        found.retain(|(uid, _)| (next..behind).contains(uid));
+        if !list.is_whole(session, &found, behind) {
+            if !self.lenient {
+                return Err(MailboxError::Gaps);
+            }
+            tracing::warn!(
+                event = "mailbox.gaps",
+                "the server's list leaves out mails that are there, each time; they are passed over"
+            );
+        }
+        // Whether mails are missing behind the last one shows in the next window.
+        let covered = if behind >= end {
+            Some(behind)
+        } else {
+            found.last().map(|(uid, _)| uid.saturating_add(1))
+        };
         // UIDs with large gaps are passed over quickly.
-        let size = if uids.len() < WINDOW {
+        let size = if found.len() < WINDOW {
             size.saturating_mul(4).min(list.largest)
         } else {
             FIRST_SIZE
         };
-        self.list(uids, Some(behind));
+        self.list(found.into_iter().map(|(uid, _)| uid), covered);
         self.way = Way::List(List {
             next: behind,
             size,
@@ -154,6 +192,9 @@ impl Look {
                 self.window = size.div_ceil(2);
                 return Ok(());
             }
+            (Err(error), [first, ..]) if error.ends_the_line() => {
+                return Err(cut_off(error, *first, size));
+            }
             (Err(error), _) => return Err(garbled(error, size)),
         };
         self.window = WINDOW.min(self.window.saturating_mul(2));
@@ -178,6 +219,9 @@ impl Look {
     /// The server failed over one mail. Unless the look is tolerant that ends
     /// the session, which comes back and tries once more.
     pub(super) fn stumble(&mut self, uid: u32, error: MailboxError) -> Result<(), MailboxError> {
+        if error.ends_the_line() {
+            return Err(cut_off(error, uid, 1));
+        }
         let ends_the_session = error.is_garbage();
         if !is_of_a_mail(&error) && !ends_the_session {
             return Err(error);
@@ -219,6 +263,14 @@ pub(super) fn garbled(error: MailboxError, mails: usize) -> MailboxError {
         return error;
     }
     MailboxError::Garbled {
+        mails,
+        source: Box::new(error),
+    }
+}
+
+fn cut_off(error: MailboxError, uid: u32, mails: usize) -> MailboxError {
+    MailboxError::CutOff {
+        uid,
         mails,
         source: Box::new(error),
     }
@@ -267,6 +319,13 @@ pub(super) async fn fetch(
         // One byte more than is wanted, for some servers count otherwise.
         let limit = wanted.max_size.saturating_add(1);
         match session.body(head.uid, limit).await? {
+            // A verdict on nothing would be none.
+            Some(raw) if raw.is_empty() && !is_empty(&head) => {
+                return Err(MailboxError::Lacking {
+                    doing: "FETCH",
+                    what: "the mail",
+                });
+            }
             Some(raw) => Some(raw).filter(|raw| {
                 u32::try_from(raw.len()).is_ok_and(|length| length <= wanted.max_size)
             }),
@@ -278,4 +337,10 @@ pub(super) async fn fetch(
         received,
         raw,
     }))
+}
+
+/// Whether the server says of a mail that there is nothing of it at all.
+fn is_empty(head: &Head) -> bool {
+    let fields = head.fields.as_deref().unwrap_or_default();
+    head.size == 0 && fields.trim_ascii().is_empty()
 }

@@ -77,6 +77,7 @@ impl Session {
         self.exists = exists;
         // A look through the folder covers what is there now.
         self.covered = exists;
+        self.hold_still();
         self.news = false;
         Ok(Folder {
             uid_validity: opened.uid_validity.unwrap_or(0),

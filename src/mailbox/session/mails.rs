@@ -4,11 +4,16 @@ use async_imap::imap_proto::{AttributeValue, MailboxDatum, Response};
 use jiff::Timestamp;
 
 use super::Session;
-use crate::mailbox::MailboxError;
 use crate::mailbox::wire::{head, uid_of};
+use crate::mailbox::{Excess, MailboxError};
 
 /// How much of a mail's headers is looked at before it is fetched, in bytes.
 const HEAD: usize = 16 * 1024;
+
+/// No list that is asked for has more mails, and no answer of SEARCH, which is
+/// a line, finds more.
+const LISTED: usize = 1 << 20;
+const FOUND: usize = 1 << 18;
 
 /// What is looked at before a mail is fetched.
 #[derive(Clone, Debug)]
@@ -49,14 +54,22 @@ impl Session {
     pub async fn search(&mut self, keys: &str) -> Result<Option<Vec<u32>>, MailboxError> {
         const DOING: &str = "SEARCH";
         let mut found: Option<Vec<u32>> = None;
+        let mut is_too_much = false;
         let tag = self.send(DOING, &format!("UID SEARCH {keys}")).await?;
         let answer = self
             .until_done(DOING, &tag, |response| {
                 if let Response::MailboxData(MailboxDatum::Search(uids)) = response {
-                    found.get_or_insert_default().extend(uids);
+                    let found = found.get_or_insert_default();
+                    is_too_much |= uids.len() > FOUND.saturating_sub(found.len());
+                    if !is_too_much {
+                        found.extend(uids);
+                    }
                 }
             })
             .await?;
+        if is_too_much {
+            return Err(Excess::Mails(FOUND).into());
+        }
         // OK without any answer is no answer.
         Ok(found
             .filter(|_| answer.refusal().is_none())
@@ -72,16 +85,39 @@ impl Session {
         &mut self,
         set: Set<'_>,
     ) -> Result<Vec<u32>, MailboxError> {
-        let mut uids = Vec::new();
+        let listed = self.numbered(set).await?;
+        Ok(listed.into_iter().map(|(uid, _)| uid).collect())
+    }
+
+    /// The same, each with its sequence number.
+    pub(in crate::mailbox) async fn numbered(
+        &mut self,
+        set: Set<'_>,
+    ) -> Result<Vec<(u32, u32)>, MailboxError> {
+        let mut listed = Vec::new();
+        let mut is_too_much = false;
         self.command("FETCH", &set.fetch("(UID)"), |response| {
-            if let Response::Fetch(_, items) = response {
-                uids.extend(uid_of(items));
+            if let Response::Fetch(sequence, items) = response
+                && let Some(uid) = uid_of(items)
+            {
+                is_too_much |= listed.len() >= LISTED;
+                if !is_too_much {
+                    listed.push((uid, *sequence));
+                }
             }
         })
         .await?;
-        uids.sort_unstable();
-        uids.dedup();
-        Ok(uids)
+        if is_too_much {
+            return Err(Excess::Mails(LISTED).into());
+        }
+        listed.sort_unstable();
+        listed.dedup_by_key(|(uid, _)| *uid);
+        self.numbers.last = listed
+            .last()
+            .filter(|(_, sequence)| *sequence == self.exists)
+            .map(|(uid, _)| *uid)
+            .or(self.numbers.last);
+        Ok(listed)
     }
 
     /// The UID of the last mail of the folder; `None` where it has none, or
@@ -103,25 +139,19 @@ impl Session {
         let items = format!(
             "(UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (FROM SUBJECT)]<0.{HEAD}>)"
         );
-        let mut lacking = None;
+        let mut failed = None;
         self.command("FETCH", &set.fetch(&items), |response| {
             if let Response::Fetch(sequence, items) = response {
-                match head(*sequence, items) {
+                match head(*sequence, items, HEAD) {
                     Some(Ok(head)) => each(head),
-                    Some(Err(what)) => lacking = Some(what),
+                    Some(Err(error)) => failed = Some(error),
                     // News of a flag, which nobody asked for.
                     None => {}
                 }
             }
         })
         .await?;
-        match lacking {
-            Some(what) => Err(MailboxError::Lacking {
-                doing: "FETCH",
-                what,
-            }),
-            None => Ok(()),
-        }
+        failed.map_or(Ok(()), Err)
     }
 
     /// A mail, at most `limit` bytes of it; `None` where it is gone.

@@ -52,6 +52,8 @@ pub struct Session {
     exists: u32,
     /// How many of them a look has covered.
     covered: u32,
+    /// What is known of their numbers.
+    numbers: Numbers,
     /// Mails came into the open folder since this was last asked.
     news: bool,
     /// Something came into another folder (RFC 5465).
@@ -62,6 +64,16 @@ pub struct Session {
     bye: Option<String>,
     /// When the server last said anything.
     heard: Timestamp,
+}
+
+/// What is known of the mails' numbers since the folder was opened, or since
+/// [`Session::hold_still`].
+#[derive(Default)]
+struct Numbers {
+    /// The UID of the last mail, where a list has said it.
+    last: Option<u32>,
+    /// Mails have come or gone.
+    moved: bool,
 }
 
 impl Session {
@@ -78,6 +90,7 @@ impl Session {
             capabilities: BTreeSet::new(),
             exists: 0,
             covered: 0,
+            numbers: Numbers::default(),
             news: false,
             stirred: false,
             notified: false,
@@ -155,16 +168,36 @@ impl Session {
         self.covered = mails.min(self.exists);
     }
 
+    /// The UID of the last mail, where a list has said it.
+    pub(super) fn last(&self) -> Option<u32> {
+        self.numbers.last
+    }
+
+    /// Whether mails have come or gone, so that sequence numbers and EXISTS are
+    /// not what they were.
+    pub(super) fn has_moved(&self) -> bool {
+        self.numbers.moved
+    }
+
+    /// From now on it is noted whether they change.
+    pub(super) fn hold_still(&mut self) {
+        self.numbers = Numbers::default();
+    }
+
     /// Keeps what the server says by the way.
     fn note(&mut self, response: &Response<'_>) {
         match response {
             Response::MailboxData(MailboxDatum::Exists(n)) => {
                 self.news |= *n > self.exists;
+                self.numbers.moved |= *n != self.exists;
                 self.exists = *n;
+                // Some servers lower it without EXPUNGE: what comes then is new.
+                self.covered = self.covered.min(*n);
             }
             // Nobody asks for STATUS: it is news of another folder (RFC 5465).
             Response::MailboxData(MailboxDatum::Status { .. }) => self.stirred = true,
             Response::Expunge(sequence) => {
+                self.numbers.moved = true;
                 self.exists = self.exists.saturating_sub(1);
                 if *sequence <= self.covered {
                     self.covered = self.covered.saturating_sub(1);
