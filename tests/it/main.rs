@@ -64,6 +64,7 @@ mod corpus;
 mod cut;
 #[cfg(feature = "system-tests")]
 mod dovecot;
+mod elsewhere;
 mod faults;
 mod fetching;
 #[cfg(feature = "system-tests")]

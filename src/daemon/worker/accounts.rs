@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::errands::CheckJob;
-use super::super::secrets::{self, SecretError};
+use super::super::secrets::{DEADLINE, SecretError};
 use super::super::state::StateError;
 use super::desk::{Change, Desk};
 use super::standing::stands;
@@ -168,12 +169,18 @@ impl Worker {
     ) -> Result<Vec<CheckJob>, StateError> {
         let config = Arc::clone(&self.config);
         let (mut jobs, mut has_changed) = (Vec::new(), false);
+        let begun = Instant::now();
         let is_due = |due: &BTreeMap<String, Timestamp>, username: &str| {
             due.get(username).is_some_and(|due| *due <= now)
         };
         for configured in &config.accounts {
             if jobs.len() >= room || !is_due(&self.due, &configured.username) {
                 continue;
+            }
+            // A password was waited for: what else is due is due still, and others
+            // have their turn before it.
+            if begun.elapsed() >= DEADLINE {
+                break;
             }
             match self.happen(configured, Event::Due, now) {
                 Ok(job) => {
@@ -266,9 +273,8 @@ impl Worker {
         let found = if account.password == SecretSource::Vault {
             self.look_up(desk, INTERNAL_SERVICE, &name)?
         } else {
-            match secrets::read(&account.password, &name, &self.vault) {
+            match self.look_elsewhere(desk, &account.password) {
                 Ok(found) => found,
-                Err(SecretError::Vault(error)) => return Err(error.into()),
                 Err(error) => return Ok(Password::Unreadable(error)),
             }
         };
@@ -333,7 +339,7 @@ impl Worker {
 enum Password {
     Known { password: Secret, print: String },
     Missing,
-    Unreadable(SecretError),
+    Unreadable(Arc<SecretError>),
 }
 
 impl Password {
