@@ -313,7 +313,7 @@ fn state(error: &StateError) -> u8 {
     match error {
         StateError::ForeignFolder { .. } => PERMISSION,
         StateError::Folder { source, .. } if denied(source) => PERMISSION,
-        StateError::Vault(error) | StateError::Secret(SecretError::Vault(error)) => vault(error),
+        StateError::Vault(error) => vault(error),
         StateError::Journal(error) => journal(error),
         StateError::Document { .. } | StateError::Vanished(_) => BAD_INPUT,
         StateError::Secret(SecretError::File { source, .. }) if denied(source) => PERMISSION,

@@ -138,7 +138,7 @@ pub struct Wording {
 }
 
 /// Where a secret is read from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SecretSource {
     /// The vault, filled by `tokenwatch secret set`.
     Vault,

@@ -129,12 +129,12 @@ impl InboxError {
                 oauth::Class::Transient => Class::Transient,
                 oauth::Class::SignIn | oauth::Class::Person => Class::Person,
             },
+            Self::State(StateError::Secret(error)) if !error.is_transient() => Class::Person,
             Self::NoPassword(_)
             | Self::NotSignedIn(_)
             | Self::NoClientSecret(_)
             | Self::NoRefreshToken(_)
-            | Self::Panicked
-            | Self::State(StateError::Secret(_)) => Class::Person,
+            | Self::Panicked => Class::Person,
             Self::HeldBack {
                 why: Held::Dropped, ..
             } => Class::Transient,

@@ -187,11 +187,7 @@ impl Tools {
         source: &SecretSource,
         name: SecretName,
     ) -> Result<Option<Secret>, InboxError> {
-        let source = source.clone();
-        let read = self
-            .worker
-            .run(move |worker| worker.secret_from(&source, &name));
-        Ok(read.await?)
+        Ok(self.worker.secret(source, name).await?)
     }
 
     /// The password of a mailbox, where it may change without our being told.

@@ -11,6 +11,7 @@ mod check;
 mod clock;
 mod control;
 mod doors;
+mod elsewhere;
 mod errands;
 mod error;
 mod gate;

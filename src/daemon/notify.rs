@@ -84,7 +84,12 @@ pub(super) async fn keep_informed(
             }
             let everything = reloads || round % EVERYTHING == 0;
             // What fails is on the board, and is tried again.
-            let tidied = worker.run(move |worker| worker.tidy(everything));
+            let tidied = worker.run(move |worker| {
+                if reloads {
+                    worker.ask_again();
+                }
+                worker.tidy(everything)
+            });
             tidied.await.unwrap_or_default();
             if reloads {
                 ready();

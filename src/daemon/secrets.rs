@@ -1,25 +1,27 @@
-//! Secrets from wherever the configuration says they are. They are read when
-//! they are needed and kept nowhere else.
+//! Secrets from the places that are not the vault. They are read when they are
+//! needed and kept nowhere else. Here whoever reads one waits for as long as it
+//! takes; `elsewhere` sees to it that nobody has to.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
 use crate::config::{self, SecretSource};
 use crate::secret::Secret;
-use crate::vault::{Vault, VaultError};
 
-/// How long a command may take to print a secret.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a secret may be waited for.
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often a command is looked at.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// No secret is longer, in bytes.
 const MAX_LENGTH: u64 = 64 * 1024;
@@ -27,9 +29,6 @@ const MAX_LENGTH: u64 = 64 * 1024;
 /// A secret cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The vault failed.
-    #[error(transparent)]
-    Vault(#[from] VaultError),
     /// The file cannot be read.
     #[error("cannot read the secret in {path}")]
     File {
@@ -49,37 +48,60 @@ pub enum SecretError {
         /// What the system answered.
         source: io::Error,
     },
-    /// The command failed, or took too long.
-    #[error("{0} did not print a secret within 10 s, or failed")]
+    /// The command failed.
+    #[error("{0} failed")]
     Command(String),
+    /// The disk or the command does not answer, or did not a moment ago.
+    #[error("{0} gave no secret within 10 s")]
+    TimedOut(String),
+    /// It was not tried, since so many others did not answer.
+    #[error("{0} was not asked for the secret: too many others did not answer")]
+    NoTurn(String),
+    /// There is no thread to read it on.
+    #[error("no thread starts to read the secret on")]
+    Thread(#[source] io::Error),
     /// What was read can be no secret.
     #[error("the secret is empty, too long or no text")]
     Unusable,
 }
 
 impl SecretError {
+    /// Whether trying again may help, with nobody having done anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::TimedOut(_) | Self::NoTurn(_) | Self::Thread(_) => true,
+            Self::File { source, .. } | Self::Start { source, .. } => !matches!(
+                source.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::InvalidInput
+            ),
+            Self::NoCredential(_) | Self::Command(_) | Self::Unusable => false,
+        }
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Vault(error) => error.hint(),
             Self::File { .. } => "see that the file exists and that the daemon's user may read it",
             Self::NoCredential(_) => {
                 "add LoadCredentialEncrypted= to the unit; the ID must be the one it was encrypted with"
             }
             Self::Start { .. } | Self::Command(_) => "run the command by hand as the daemon's user",
+            Self::TimedOut(_) | Self::NoTurn(_) => {
+                "run the command by hand as the daemon's user, and see whether it waits for somebody; a file may be on a disk that does not answer"
+            }
+            Self::Thread(_) => "see how many threads the system allows (`TasksMax=` of the unit)",
             Self::Unusable => "it must be one line of text",
         }
     }
 }
 
-/// Reads a secret; `None` where the vault has none under `name`.
-pub(super) fn read(
-    source: &SecretSource,
-    name: &str,
-    vault: &Vault,
-) -> Result<Option<Secret>, SecretError> {
+/// Reads a secret; `None` where the vault has it, which is the worker's.
+pub(super) fn read(source: &SecretSource) -> Result<Option<Secret>, SecretError> {
     match source {
-        SecretSource::Vault => Ok(vault.read(crate::INTERNAL_SERVICE, name)?),
+        SecretSource::Vault => Ok(None),
         SecretSource::Credential(id) => file(&credential(id)?).map(Some),
         SecretSource::File(path) => file(path).map(Some),
         SecretSource::Command(argv) => command(argv).map(Some),
@@ -99,7 +121,7 @@ fn file(path: &Path) -> Result<Secret, SecretError> {
         path: path.to_owned(),
         source,
     };
-    // A pipe in its place would keep the worker waiting for whoever writes to it.
+    // A pipe in its place would keep the reader waiting for whoever writes to it.
     let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(nonblock);
@@ -119,11 +141,11 @@ fn command(argv: &[String]) -> Result<Secret, SecretError> {
     let [program, arguments @ ..] = argv else {
         return Err(SecretError::Unusable);
     };
-    let failed = || SecretError::Command(program.clone());
     let mut starting = Command::new(program);
     for name in config::not_for_children() {
         starting.env_remove(name);
     }
+    let begun = Instant::now();
     let mut child = starting
         .args(arguments)
         .stdin(Stdio::null())
@@ -136,31 +158,73 @@ fn command(argv: &[String]) -> Result<Secret, SecretError> {
             program: program.clone(),
             source,
         })?;
-    let output = child.stdout.take().ok_or_else(failed)?;
-    let (send, printed) = mpsc::sync_channel(1);
-    // The thread ends when the command closes its output, or is killed.
-    std::thread::spawn(move || send.send(from_reader(output)).unwrap_or_default());
-    let begun = Instant::now();
-    let printed = printed.recv_timeout(DEADLINE);
-    let status = loop {
-        match child.try_wait().map_err(|_| failed())? {
-            Some(status) => break status,
-            // It may have closed its output and go on all the same.
-            None if begun.elapsed() < DEADLINE => std::thread::sleep(Duration::from_millis(5)),
-            None => {
-                // Nobody has waited for it yet, so the number is still its own.
-                let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-                if let Some(group) = group {
-                    kill_process_group(group, Signal::KILL).unwrap_or_default();
+    let printed = match child.stdout.take() {
+        Some(output) => Output { output, begun }.secret(),
+        None => Err(io::ErrorKind::BrokenPipe.into()),
+    };
+    let ended = match printed {
+        Ok(printed) => end_of(&mut child, begun).map(|status| (printed, status)),
+        Err(error) => Err(error),
+    };
+    let failed = || SecretError::Command(program.clone());
+    match ended {
+        Ok((Some(secret), status)) if status.success() => Ok(secret),
+        Ok((None, status)) if status.success() => Err(SecretError::Unusable),
+        Ok(_) => Err(failed()),
+        Err(error) => {
+            // Nobody has waited for it yet, so the number is still its own. What it
+            // has left running holds its output, and ends with it.
+            let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            if let Some(group) = group {
+                kill_process_group(group, Signal::KILL).unwrap_or_default();
+            }
+            child.wait().map_err(|_| failed())?;
+            if error.kind() == io::ErrorKind::TimedOut {
+                return Err(SecretError::TimedOut(program.clone()));
+            }
+            Err(failed())
+        }
+    }
+}
+
+/// How a command ends that has closed its output; it may go on all the same.
+fn end_of(child: &mut Child, begun: Instant) -> io::Result<ExitStatus> {
+    loop {
+        match child.try_wait()? {
+            Some(status) => return Ok(status),
+            None if begun.elapsed() < DEADLINE => std::thread::sleep(GLANCE),
+            None => return Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+/// The output of a command that has begun, for as long as it may take. Who else
+/// holds it may hold it for ever, and reading must come to an end.
+struct Output {
+    output: ChildStdout,
+    begun: Instant,
+}
+
+impl Output {
+    fn secret(self) -> io::Result<Option<Secret>> {
+        fcntl_setfl(&self.output, OFlags::NONBLOCK)?;
+        from_reader(self)
+    }
+}
+
+impl Read for Output {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.output.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.begun.elapsed() >= DEADLINE {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    std::thread::sleep(GLANCE);
                 }
-                break child.wait().map_err(|_| failed())?;
+                read => return read,
             }
         }
-    };
-    match printed {
-        Ok(Ok(Some(secret))) if status.success() => Ok(secret),
-        Ok(Ok(None)) if status.success() => Err(SecretError::Unusable),
-        _ => Err(failed()),
     }
 }
 
@@ -187,6 +251,8 @@ pub fn secret_of(text: &str) -> Option<Secret> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     fn argv(words: &[&str]) -> Vec<String> {
@@ -217,30 +283,49 @@ mod tests {
     fn a_command_that_goes_on_is_ended() {
         let begun = Instant::now();
         let hangs = argv(&["sh", "-c", "echo x; exec >&-; sleep 60"]);
-        assert!(matches!(command(&hangs), Err(SecretError::Command(_))));
+        assert!(matches!(command(&hangs), Err(SecretError::TimedOut(_))));
         assert!(begun.elapsed() < DEADLINE * 2);
     }
 
+    /// Also where the command itself has ended, and what it has left behind holds its output.
     #[test]
     fn what_a_command_started_is_ended_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let alive = folder.path().join("pid");
-        let script = format!("sleep 60 & echo $! > {}; wait", alive.display());
-        assert!(matches!(
-            command(&argv(&["sh", "-c", &script])),
-            Err(SecretError::Command(_))
-        ));
-        let pid = std::fs::read_to_string(&alive).unwrap();
-        let process = format!("/proc/{}/stat", pid.trim());
-        // It is killed, and gone or waited for by nobody yet.
-        let begun = Instant::now();
-        loop {
-            match std::fs::read_to_string(&process) {
-                Err(_) => break,
-                Ok(stat) if stat.contains(") Z") => break,
-                Ok(stat) => assert!(begun.elapsed() < DEADLINE, "it is alive: {stat}"),
+        for then in ["wait", "echo x"] {
+            let folder = tempfile::tempdir().unwrap();
+            let alive = folder.path().join("pid");
+            let script = format!("sleep 60 & echo $! > {}; {then}", alive.display());
+            assert!(matches!(
+                command(&argv(&["sh", "-c", &script])),
+                Err(SecretError::TimedOut(_))
+            ));
+            let pid = std::fs::read_to_string(&alive).unwrap();
+            let process = format!("/proc/{}/stat", pid.trim());
+            // It is killed, and gone or waited for by nobody yet.
+            let begun = Instant::now();
+            loop {
+                match std::fs::read_to_string(&process) {
+                    Err(_) => break,
+                    Ok(stat) if stat.contains(") Z") => break,
+                    Ok(stat) => assert!(begun.elapsed() < DEADLINE, "it is alive: {stat}"),
+                }
+                std::thread::yield_now();
             }
-            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_mends_itself_is_told_from_what_a_person_has_to_mend() {
+        let missing = file(Path::new("/no/such/file")).unwrap_err();
+        let unstarted = command(&argv(&["/no/such/program"])).unwrap_err();
+        for error in [missing, unstarted, command(&argv(&["false"])).unwrap_err()] {
+            assert!(!error.is_transient(), "{error}");
+        }
+        let stale = SecretError::File {
+            path: "x".into(),
+            source: io::ErrorKind::StaleNetworkFileHandle.into(),
+        };
+        for error in [stale, SecretError::TimedOut("x".into())] {
+            assert!(error.is_transient(), "{error}");
         }
     }
 

@@ -59,6 +59,19 @@ pub enum StateError {
 }
 
 impl StateError {
+    /// Whether trying again may help, with nobody having done anything.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Vault(error) => error.class() == vault::Class::Transient,
+            Self::Secret(error) => error.is_transient(),
+            Self::Journal(_) | Self::Random | Self::Stopped => true,
+            Self::Folder { .. }
+            | Self::ForeignFolder { .. }
+            | Self::Document { .. }
+            | Self::Vanished(_) => false,
+        }
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> String {
         match self {

@@ -141,9 +141,8 @@ impl Tokens {
                 Grant::ClientCredentials => None,
                 Grant::RefreshToken => {
                     let name = SecretName::Oauth(mailbox.name.clone());
-                    let kept =
-                        worker.run(move |worker| worker.secret_from(&SecretSource::Vault, &name));
-                    Some(kept.await?.ok_or_else(strange)?)
+                    let kept = worker.secret(&SecretSource::Vault, name).await?;
+                    Some(kept.ok_or_else(strange)?)
                 }
             };
             Ok::<_, InboxError>((client, http, refresh))
@@ -224,13 +223,13 @@ pub(super) async fn client(
     oauth2: &Oauth2,
     worker: &Handle,
 ) -> Result<Client, InboxError> {
-    let client_secret = match oauth2.client_secret.clone() {
+    let client_secret = match &oauth2.client_secret {
         None => None,
         Some(source) => {
             let name = SecretName::Client(mailbox.name.clone());
-            let read = worker.run(move |worker| worker.secret_from(&source, &name));
+            let read = worker.secret(source, name).await?;
             let missing = || InboxError::NoClientSecret(mailbox.name.clone());
-            Some(read.await?.ok_or_else(missing)?)
+            Some(read.ok_or_else(missing)?)
         }
     };
     let usual: &[&str] = match (&oauth2.provider, oauth2.grant) {

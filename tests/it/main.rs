@@ -66,6 +66,7 @@ mod corpus;
 mod cut;
 #[cfg(feature = "system-tests")]
 mod dovecot;
+mod elsewhere;
 mod faults;
 mod fetching;
 #[cfg(feature = "system-tests")]

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use futures_util::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 
-use crate::config::{self, Config, FileFormat, Receiver, SecretSource, Webhook, WebhookFormat};
+use crate::config::{self, Config, FileFormat, Receiver, Webhook, WebhookFormat};
 use crate::daemon::doors::{Doors, WayError};
 use crate::daemon::looking::Tools;
 use crate::daemon::state::StateError;
 use crate::daemon::worker::{DeliveryJob, SecretName, Undelivered, Worker};
-use crate::secret::Secret;
 use crate::sink::{
     Body, Class, CommandOptions, Credential, FileOptions, Format, Options, Secrets, Sink,
     SinkError, WebhookOptions,
@@ -134,28 +133,18 @@ async fn tell(
 async fn secrets(tools: &Tools, name: &str, webhook: &Webhook) -> Result<Secrets, StateError> {
     let mut secrets = Secrets::default();
     if let Some(source) = &webhook.secret {
-        secrets.key = secret(tools, source, name.to_owned()).await?;
+        let key = SecretName::Sink(name.to_owned());
+        secrets.key = tools.worker.secret(source, key).await?;
     }
     for (field, source) in &webhook.headers {
-        let value = secret(tools, source, format!("{name}/{field}")).await?;
+        let key = SecretName::Sink(format!("{name}/{field}"));
+        let value = tools.worker.secret(source, key).await?;
         // One that is missing is told of where it is needed.
         secrets
             .headers
             .extend(value.map(|value| (field.clone(), value)));
     }
     Ok(secrets)
-}
-
-async fn secret(
-    tools: &Tools,
-    source: &SecretSource,
-    name: String,
-) -> Result<Option<Secret>, StateError> {
-    let (source, name) = (source.clone(), SecretName::Sink(name));
-    let read = tools
-        .worker
-        .run(move |worker| worker.secret_from(&source, &name));
-    read.await
 }
 
 /// At the start: tries what failed, and sees whether those that were told still
@@ -210,11 +199,7 @@ pub(in crate::daemon) async fn look_at(
         let Some(key) = SecretName::parse(&name) else {
             continue;
         };
-        let source = source.clone();
-        let read = tools
-            .worker
-            .run(move |worker| worker.secret_from(&source, &key));
-        match read.await {
+        match tools.worker.secret(source, key).await {
             Ok(Some(_)) => {}
             Ok(None) => ills.push((
                 format!("the secret {name} is not there"),
@@ -289,7 +274,8 @@ impl Failure {
     fn is_persons(&self) -> bool {
         match self {
             Self::Sink(error) => error.class() == Class::Person,
-            Self::Secret(_) | Self::Unknown | Self::Panicked => true,
+            Self::Secret(error) => !error.is_transient(),
+            Self::Unknown | Self::Panicked => true,
         }
     }
 
@@ -316,5 +302,23 @@ impl Failure {
             Self::Sink(error) => error.retry_after(),
             Self::Secret(_) | Self::Unknown | Self::Panicked => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::SecretError;
+    use crate::vault::VaultError;
+
+    #[test]
+    fn a_secret_that_could_not_be_read_just_now_needs_nobody() {
+        let of = |error: StateError| Failure::Secret(error).is_persons();
+        for passes in [VaultError::TimedOut, VaultError::Stuck] {
+            assert!(!of(passes.into()));
+        }
+        assert!(!of(SecretError::TimedOut("pass".into()).into()));
+        assert!(of(VaultError::NoAccess.into()));
+        assert!(of(SecretError::Command("pass".into()).into()));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::errands::CheckJob;
-use super::super::secrets::{self, SecretError};
+use super::super::secrets::SecretError;
 use super::super::state::StateError;
 use super::desk::{Change, Desk};
 use super::standing::stands;
@@ -229,9 +229,8 @@ impl Worker {
         let found = if account.password == SecretSource::Vault {
             self.look_up(desk, INTERNAL_SERVICE, &name)?
         } else {
-            match secrets::read(&account.password, &name, &self.vault) {
+            match self.look_elsewhere(desk, &account.password) {
                 Ok(found) => found,
-                Err(SecretError::Vault(error)) => return Err(error.into()),
                 Err(error) => return Ok(Password::Unreadable(error)),
             }
         };
@@ -296,7 +295,7 @@ impl Worker {
 enum Password {
     Known { password: Secret, print: String },
     Missing,
-    Unreadable(SecretError),
+    Unreadable(Arc<SecretError>),
 }
 
 impl Password {

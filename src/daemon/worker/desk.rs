@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::super::elsewhere::Shared;
 use super::super::state::StateError;
 use super::accounts::{document_name, rules};
 use super::standing::stands;
@@ -28,6 +29,8 @@ type Key = (String, String);
 pub(super) struct Desk {
     /// What the vault has, with what will be there when it is written.
     seen: BTreeMap<Key, Option<Secret>>,
+    /// Where else passwords are kept, and what was read there once it was.
+    pub(super) elsewhere: BTreeMap<SecretSource, Option<Shared>>,
     writes: Vec<(String, String, Secret)>,
     /// By username, what each sink is to be told, as a keyed hash.
     pub(super) wants: Vec<(String, Vec<(String, String)>)>,
@@ -68,7 +71,7 @@ impl Worker {
         &self,
         accounts: impl IntoIterator<Item = &'a config::Account>,
     ) -> Result<Desk, StateError> {
-        let mut keys = Vec::new();
+        let (mut keys, mut elsewhere) = (Vec::new(), BTreeMap::new());
         let mut add = |service: &str, user: &str| keys.push((service.to_owned(), user.to_owned()));
         for account in accounts {
             add(INTERNAL_SERVICE, &document_name(&account.username));
@@ -76,11 +79,14 @@ impl Worker {
             if account.password == SecretSource::Vault {
                 let name = SecretName::Account(account.username.clone());
                 add(INTERNAL_SERVICE, &name.to_string());
+            } else {
+                elsewhere.insert(account.password.clone(), None);
             }
         }
         let found = self.vault.read_all(&keys)?;
         Ok(Desk {
             seen: keys.into_iter().zip(found).collect(),
+            elsewhere,
             ..Desk::default()
         })
     }

@@ -5,10 +5,12 @@
 //! or the machine sleep, while one is.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::errands::CheckJob;
+use super::super::secrets::DEADLINE;
 use super::super::state::StateError;
 use super::Worker;
 use crate::rotation::{Answer, Event};
@@ -38,12 +40,18 @@ impl Worker {
         let mut has_changed = self.write_answers(now, now);
         let config = Arc::clone(&self.config);
         let mut jobs = Vec::new();
+        let begun = Instant::now();
         for configured in &config.accounts {
             let username = &configured.username;
             let is_due = self.due.get(username).is_some_and(|due| *due <= now);
             let waits = self.logins.contains_key(username) || self.settles(username).is_some();
             if jobs.len() >= room || !is_due || waits {
                 continue;
+            }
+            // A password was waited for: what else is due is due still, and others
+            // have their turn before it.
+            if begun.elapsed() >= DEADLINE {
+                break;
             }
             match self.happen(configured, Event::Due, now) {
                 Ok(job) => {

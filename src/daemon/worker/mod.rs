@@ -33,6 +33,7 @@ use ring::hmac;
 use tokio::sync::Notify;
 
 use super::board::{Board, Kept, Stands};
+use super::elsewhere::Elsewhere;
 use super::state::{self, StateError};
 use crate::config::{self, Config, SecretSource};
 use crate::journal::{self, Cursor, Journal, Kind, Place};
@@ -53,6 +54,7 @@ pub struct Worker {
     vault: Vault,
     journal: Journal,
     board: Arc<Board>,
+    elsewhere: Elsewhere,
     /// How the accounts stand, by their usernames, as they were when something
     /// of them last changed.
     standing: BTreeMap<String, Stands>,
@@ -133,6 +135,7 @@ impl Worker {
             vault,
             journal,
             board,
+            elsewhere: Elsewhere::default(),
             standing: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             print_key: None,

@@ -1,7 +1,10 @@
 //! The secrets that people set, and those that are kept for mailboxes.
 
-use super::super::secrets;
+use std::sync::Arc;
+
+use super::super::secrets::SecretError;
 use super::super::state::StateError;
+use super::desk::Desk;
 use super::{SecretName, Worker};
 use crate::INTERNAL_SERVICE;
 use crate::config::SecretSource;
@@ -71,13 +74,34 @@ impl Worker {
         Ok(names)
     }
 
-    /// A secret from where the configuration says that it is.
-    pub fn secret_from(
+    /// A secret that the vault has, or has not.
+    pub(in crate::daemon) fn secret(
         &self,
-        source: &SecretSource,
         name: &SecretName,
     ) -> Result<Option<Secret>, StateError> {
-        Ok(secrets::read(source, &name.to_string(), &self.vault)?)
+        Ok(self.vault.read(INTERNAL_SERVICE, &name.to_string())?)
+    }
+
+    /// The password of an account that is kept elsewhere. With the first one those
+    /// of all accounts on the desk are read, once and at the same time.
+    pub(super) fn look_elsewhere(
+        &self,
+        desk: &mut Desk,
+        source: &SecretSource,
+    ) -> Result<Option<Secret>, Arc<SecretError>> {
+        desk.elsewhere.entry(source.clone()).or_default();
+        let unread = desk.elsewhere.iter().filter(|(_, read)| read.is_none());
+        let unread = unread.map(|(source, _)| source.clone()).collect();
+        for (source, read) in self.elsewhere.read_all(unread) {
+            desk.elsewhere.insert(source, Some(read));
+        }
+        let read = desk.elsewhere.get(source).cloned().flatten();
+        read.unwrap_or(Ok(None))
+    }
+
+    /// A person may have mended what did not answer when a password was read.
+    pub(in crate::daemon) fn ask_again(&mut self) {
+        self.elsewhere.forget();
     }
 
     /// Keeps many secrets at once. What follows from them is for `start_up`.

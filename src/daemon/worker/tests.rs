@@ -384,3 +384,51 @@ fn while_a_login_is_under_way_no_other_one_begins() {
     answer(&mut desk, &jobs[0], Answer::Works, later).unwrap();
     assert_eq!(desk.deliver(later), [pair(USER, "othertoken1")]);
 }
+
+/// A program that prints a password after what `first` does.
+fn program(folder: &tempfile::TempDir, first: &str) -> Vec<String> {
+    let path = folder.path().join("program");
+    std::fs::write(&path, format!("{first}\necho pass\n")).unwrap();
+    ["/bin/sh".to_owned(), path.display().to_string()].into()
+}
+
+#[test]
+fn a_password_that_is_kept_elsewhere_is_read_once_for_many_mails() {
+    let desk = Rig::new("");
+    let runs = desk.folder.path().join("runs");
+    let argv = program(&desk.folder, &format!("echo run >> {}", runs.display()));
+    let from = format!("password = \"command:{}\"\n", argv.join(" "));
+    let mut desk = desk.restart(&(unchecked(USER) + &from));
+    let runs = || std::fs::read_to_string(&runs).unwrap().lines().count();
+    let before = runs();
+    let account = desk.worker.config.account(USER).cloned().unwrap();
+    let mut together = desk.worker.desk([&account]).unwrap();
+    let now = Timestamp::now();
+    for _ in 0..20 {
+        let reconciled = desk
+            .worker
+            .let_happen(&mut together, &account, Event::Reconcile, now);
+        reconciled.unwrap();
+    }
+    assert_eq!(runs(), before + 1);
+    // Nothing of it is kept.
+    desk.worker.reconcile(&account).unwrap();
+    assert_eq!(runs(), before + 2);
+}
+
+/// The program waits until somebody else has had his answer from the worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_secret_elsewhere_keeps_nobody_from_the_worker() {
+    let Rig { worker, folder } = Rig::new("");
+    let (handle, _end) = start(worker).unwrap();
+    let goes_on = folder.path().join("goes-on");
+    let waits = format!("until [ -e {} ]; do sleep 0.01; done", goes_on.display());
+    let source = SecretSource::Command(program(&folder, &waits));
+    let name = SecretName::Mailbox("ops".to_owned());
+    let others = async {
+        handle.run(|_| Ok(())).await.unwrap();
+        std::fs::write(&goes_on, "").unwrap();
+    };
+    let (secret, ()) = tokio::join!(handle.secret(&source, name), others);
+    assert_eq!(secret.unwrap().unwrap().expose(), "pass");
+}

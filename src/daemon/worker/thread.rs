@@ -6,8 +6,11 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::super::board::Board;
+use super::super::elsewhere::Elsewhere;
 use super::super::state::StateError;
-use super::Worker;
+use super::{SecretName, Worker};
+use crate::config::SecretSource;
+use crate::secret::Secret;
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
@@ -17,6 +20,7 @@ type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 pub struct Handle {
     jobs: mpsc::Sender<Job>,
     board: Arc<Board>,
+    elsewhere: Elsewhere,
     bell: Arc<Notify>,
 }
 
@@ -27,6 +31,7 @@ pub(in crate::daemon) fn start(
     let (jobs, mut queue) = mpsc::channel::<Job>(64);
     let (ended, end) = oneshot::channel();
     let (board, bell) = (Arc::clone(&worker.board), Arc::clone(&worker.bell));
+    let elsewhere = worker.elsewhere.clone();
     std::thread::Builder::new()
         .name("worker".into())
         .spawn(move || {
@@ -41,13 +46,36 @@ pub(in crate::daemon) fn start(
             // Nobody needs to be there any more.
             ended.send(()).unwrap_or_default();
         })?;
-    Ok((Handle { jobs, board, bell }, end))
+    let handle = Handle {
+        jobs,
+        board,
+        elsewhere,
+        bell,
+    };
+    Ok((handle, end))
 }
 
 impl Handle {
     /// Rung where an errand may be due.
     pub(in crate::daemon) fn bell(&self) -> Arc<Notify> {
         Arc::clone(&self.bell)
+    }
+
+    /// A secret from where the configuration says that it is; `None` where the
+    /// vault has none. The worker is asked for the vault's alone: no other place
+    /// keeps it waiting.
+    pub(in crate::daemon) async fn secret(
+        &self,
+        source: &SecretSource,
+        name: SecretName,
+    ) -> Result<Option<Secret>, StateError> {
+        if *source == SecretSource::Vault {
+            return self.run(move |worker| worker.secret(&name)).await;
+        }
+        let (elsewhere, source) = (self.elsewhere.clone(), source.clone());
+        let read = tokio::task::spawn_blocking(move || elsewhere.read(&source));
+        let read = read.await.map_err(|_| StateError::Stopped)?;
+        Ok(read?)
     }
 
     /// Has something done, and waits for it. A failure is put on the board.
