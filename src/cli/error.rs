@@ -105,7 +105,7 @@ impl CliError {
             Self::NoSecret(_) => (FAILED, "`tokenwatch secret list` shows what is there"),
             Self::NotASecret => (
                 BAD_INPUT,
-                "it must be one line of text, such as `printf %s \"$PASSWORD\" | tokenwatch secret set NAME`",
+                "it must be one line of text (UTF-8, without a byte order mark, 64 KiB at most), such as `printf %s \"$PASSWORD\" | tokenwatch secret set NAME`",
             ),
             Self::UnknownAccount(_) => (
                 FAILED,

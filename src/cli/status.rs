@@ -66,6 +66,9 @@ fn show(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
             (None, Some(alive)) => writeln!(out, ", server last heard {}", second(alive))?,
             (None, None) => writeln!(out)?,
         }
+        if let (MailboxState::Waiting, Some(error)) = (row.state, &row.last_error) {
+            writeln!(out, "    {error}")?;
+        }
     }
     writeln!(out, "\naccounts")?;
     for account in &status.accounts {

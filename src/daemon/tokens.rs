@@ -96,10 +96,7 @@ impl Tokens {
         let tokens = match oauth2.grant {
             Grant::ClientCredentials => client.client_credentials(&http).await?,
             Grant::RefreshToken => {
-                let name = SecretName::Oauth(mailbox.name.clone());
-                let kept =
-                    worker.run(move |worker| worker.secret_from(&SecretSource::Vault, &name));
-                let refresh = kept.await?.ok_or_else(strange)?;
+                let refresh = refresh_token(mailbox, worker).await?;
                 client.refresh(&http, &refresh).await?
             }
         };
@@ -157,6 +154,26 @@ impl Slot {
             self.unsaved = None;
         }
         Ok(())
+    }
+}
+
+async fn refresh_token(mailbox: &config::Mailbox, worker: &Handle) -> Result<Secret, InboxError> {
+    let name = SecretName::Oauth(mailbox.name.clone());
+    let kept = worker.run(move |worker| worker.secret_from(&SecretSource::Vault, &name));
+    let strange = || InboxError::NotSignedIn(mailbox.name.clone());
+    kept.await?.ok_or_else(strange)
+}
+
+/// Whether there is what access tokens are asked for with. The provider is not asked.
+pub(super) async fn is_signed_in(
+    mailbox: &config::Mailbox,
+    oauth2: &Oauth2,
+    worker: &Handle,
+) -> Result<(), InboxError> {
+    client(mailbox, oauth2, worker).await?;
+    match oauth2.grant {
+        Grant::ClientCredentials => Ok(()),
+        Grant::RefreshToken => refresh_token(mailbox, worker).await.map(drop),
     }
 }
 
