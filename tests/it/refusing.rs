@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use serde_json::Value;
 
 use crate::process::Machine;
+use crate::support::mail::{TokenMail, token};
 
 const BASIC: &str = "state-dir = \"STATE\"\n[[account]]\nusername = \"a@b.c\"\n\
     [[mailbox]]\nname = \"ops\"\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\nuser = \"u\"\n";
@@ -211,6 +212,96 @@ fn the_status_says_why_a_folder_waits() {
     let why = status["mailboxes"][0]["last_error"].as_str().unwrap();
     let said = machine.run(&["status"]).stdout;
     assert!(said.contains(&format!("\n    {why}\n")), "{why}: {said}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_keeps_no_other_from_being_read() {
+    let machine = Machine::new(BASIC);
+    let mail = machine.folder.path().join("a.eml");
+    std::fs::write(
+        &mail,
+        TokenMail::new("a@b.c", &token(1), jiff::Timestamp::now()).bytes(),
+    )
+    .unwrap();
+    let ended = machine.run(&["extract", "--json", "/no/such", mail.to_str().unwrap()]);
+    ended.failed(65, "cannot read /no/such", "name mails");
+    assert!(ended.stdout.contains("a.eml"), "{}", ended.stdout);
+}
+
+#[test]
+fn who_has_seen_enough_is_told_no_error_and_a_full_disk_is_said() {
+    let machine = Machine::new(BASIC);
+    for (command, expected) in [("man", 0), ("check", 0)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = machine.command(&[command]);
+        let output = command.stdout(writer).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.as_str()), (Some(expected), ""));
+    }
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let output = machine
+        .command(&["man"])
+        .stdout(full.unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("standard output cannot be written"), "{said}");
+    assert!(said.contains("hint: ") && output.status.code() == Some(1));
+}
+
+#[test]
+fn a_name_that_nothing_can_have_is_no_name_of_a_secret() {
+    let machine = Machine::new(BASIC);
+    for name in [
+        "mailbox/a b",
+        "mailbox/a/b",
+        "account/@",
+        "account/a @b.c",
+        "sink//x",
+    ] {
+        let ended = machine.run_with_input(&["secret", "set", name], "x");
+        ended.failed(2, "is no name of a secret", "mailbox/NAME");
+    }
+    machine.set_secret("sink/hook/x-vault-token", "x");
+}
+
+#[test]
+fn a_greeting_in_clear_where_tls_should_be_is_no_matter_of_certificates() {
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = plain.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in plain.incoming() {
+            let Ok(mut stream) = stream else { return };
+            stream.write_all(b"* OK ready\r\n").unwrap_or_default();
+            // Until the other end hangs up.
+            stream.read_to_end(&mut Vec::new()).unwrap_or_default();
+        }
+    });
+    let text = BASIC.replace("port = 1\ntls = \"none\"", &format!("port = {port}"));
+    let machine = Machine::new(&text);
+    machine.set_secret("mailbox/ops", "x");
+    let ended = machine.run(&["run", "--once"]);
+    ended.failed(69, "does not speak TLS on this port", "`port` and `tls`");
+    assert!(!ended.stderr.contains("ca-file"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_state_folder_that_all_may_write_to_is_closed_and_that_is_said() {
+    use std::os::unix::fs::PermissionsExt;
+    let machine = Machine::new(BASIC);
+    machine.set_secret("mailbox/ops", "x");
+    let (folder, journal) = (machine.state_dir(), machine.state_dir().join("journal.db"));
+    for (path, open) in [(&folder, 0o777), (&journal, 0o644)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(open)).unwrap();
+    }
+    let ended = machine.run(&["secret", "list"]);
+    for said in ["could write to the state folder", "could read the journal"] {
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    }
+    let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&folder), mode(&journal)), (0o770, 0o600));
+    assert_eq!(machine.run(&["secret", "list"]).stderr, "");
 }
 
 #[test]
