@@ -410,9 +410,12 @@ pub struct CheckLine {
     pub what: String,
     /// Whether it is well.
     pub ok: bool,
+    /// It is well as long as somebody meant it so; the hint says what else could be done.
+    #[serde(default)]
+    pub warning: bool,
     /// What was found.
     pub found: String,
-    /// What can be done, where it is not well.
+    /// What can be done, where it is not well or a warning.
     pub hint: Option<String>,
 }
 
@@ -422,8 +425,22 @@ impl CheckLine {
         Self {
             what: what.into(),
             ok: true,
+            warning: false,
             found: found.into(),
             hint: None,
+        }
+    }
+
+    /// A line for what is well if it was meant.
+    pub fn warning(
+        what: impl Into<String>,
+        found: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            warning: true,
+            hint: Some(hint.into()),
+            ..Self::well(what, found)
         }
     }
 
@@ -432,6 +449,7 @@ impl CheckLine {
         Self {
             what: what.into(),
             ok: false,
+            warning: false,
             found: found.into(),
             hint: Some(hint.into()),
         }

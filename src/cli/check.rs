@@ -21,7 +21,11 @@ pub(super) async fn check(file: Option<&Path>, offline: bool) -> Ended {
     let mut show = |line: CheckLine| -> anyhow::Result<()> {
         well &= line.ok;
         let mut out = stdout();
-        let sign = if line.ok { "✓" } else { "✗" };
+        let sign = match (line.ok, line.warning) {
+            (false, _) => "✗",
+            (true, true) => "!",
+            (true, false) => "✓",
+        };
         writeln!(out, "{sign} {}: {}", line.what, line.found)?;
         if let Some(hint) = line.hint {
             writeln!(out, "  hint: {hint}")?;

@@ -53,11 +53,8 @@ impl Client {
                     Err(error) => tracing::debug!(event = "control.strange", %error,
                         socket = %path.display(), "no answer of a daemon"),
                 },
-                // Who may not look into the state folder cannot know what is there.
-                Err(error)
-                    if error.kind() == io::ErrorKind::PermissionDenied
-                        && !path.starts_with(&config.state_dir) =>
-                {
+                // Who may not look there cannot know whether a daemon runs.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     denied.get_or_insert(path);
                 }
                 Err(_) => {}

@@ -77,6 +77,8 @@ pub(super) enum CliError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("standard output cannot be written")]
+    Output,
     #[error("no token mail among the {0} mails that were read")]
     NoNotice(usize),
 }
@@ -105,7 +107,7 @@ impl CliError {
             Self::NoSecret(_) => (FAILED, "`tokenwatch secret list` shows what is there"),
             Self::NotASecret => (
                 BAD_INPUT,
-                "it must be one line of text, such as `printf %s \"$PASSWORD\" | tokenwatch secret set NAME`",
+                "it must be one line of text (UTF-8, without a byte order mark, 64 KiB at most), such as `printf %s \"$PASSWORD\" | tokenwatch secret set NAME`",
             ),
             Self::UnknownAccount(_) => (
                 FAILED,
@@ -155,6 +157,7 @@ impl CliError {
                 },
                 "see that the folder is there and that this user may write to it",
             ),
+            Self::Output => (FAILED, "make room where the output goes, and run it again"),
             Self::NoNotice(_) => (
                 BAD_INPUT,
                 "save the mail with all its headers (\"show original\"), and give that file",
@@ -166,6 +169,22 @@ impl CliError {
 
 /// Says what went wrong.
 pub(super) fn complain(error: &anyhow::Error) -> ExitCode {
+    use std::io::ErrorKind;
+    let kind = error
+        .downcast_ref::<std::io::Error>()
+        .map(std::io::Error::kind);
+    // Whoever read what was printed has seen enough (`… | head`).
+    if kind == Some(ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    let is_full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded];
+    if kind.is_some_and(|kind| is_full.contains(&kind)) {
+        return say(&anyhow::Error::msg(error.to_string()).context(CliError::Output));
+    }
+    say(error)
+}
+
+fn say(error: &anyhow::Error) -> ExitCode {
     let (code, hint) = meet(error);
     let mut out = anstream::AutoStream::auto(std::io::stderr().lock());
     let red = anstyle::Style::new()

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mail_parser::mailbox::mbox;
 use serde::Serialize;
 
-use super::error::CliError;
+use super::error::{CliError, complain};
 use super::{Ended, arguments, print_json, stdout};
 use crate::config::Config;
 use crate::daemon::policy;
@@ -22,10 +22,23 @@ pub(super) async fn extract(config: Config, wanted: &arguments::Extract) -> Ende
     let keys = Keys::new(&config.trust.dns_servers)?;
     let policy = policy(&config)?;
     let (mut read, mut notices) = (0_usize, 0_usize);
+    let mut unreadable: Option<ExitCode> = None;
     let bar = progress_bar(&wanted.files);
     for file in &wanted.files {
-        for mail in mails(file, policy.max_size)? {
-            let (source, raw) = mail?;
+        let mails = mails(file, policy.max_size).unwrap_or_else(|error| {
+            let none: Mails = Box::new(std::iter::once(Err(error)));
+            none
+        });
+        for mail in mails {
+            let (source, raw) = match mail {
+                Ok(mail) => mail,
+                // The others are read all the same.
+                Err(error) => {
+                    let code = bar.suspend(|| complain(&error.into()));
+                    unreadable.get_or_insert(code);
+                    continue;
+                }
+            };
             read = read.saturating_add(1);
             let judgement = judge(&raw, &policy, &keys).await;
             let line = Line::of(source, &judgement, &config, wanted.reveal);
@@ -47,10 +60,11 @@ pub(super) async fn extract(config: Config, wanted: &arguments::Extract) -> Ende
         }
     }
     bar.finish_and_clear();
-    if notices == 0 {
-        return Err(CliError::NoNotice(read).into());
+    match unreadable {
+        Some(code) => Ok(code),
+        None if notices == 0 => Err(CliError::NoNotice(read).into()),
+        None => Ok(ExitCode::SUCCESS),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// A bar over the octets of all files, on a terminal.
@@ -98,10 +112,18 @@ fn mails(path: &Path, max_size: usize) -> Result<Mails, CliError> {
         .map_err(|source| unreadable(&path, source))?;
     if begin.starts_with(b"From ") {
         let mails = mbox::MessageIterator::new(reader).enumerate();
-        return Ok(Box::new(mails.map(move |(n, mail)| {
+        let mut is_broken = false;
+        return Ok(Box::new(mails.map_while(move |(n, mail)| {
+            // Behind an error there is nothing but the same error.
+            if is_broken {
+                return None;
+            }
+            is_broken = mail.is_err();
             let source = format!("{name}#{}", n.saturating_add(1));
-            mail.map(|mail| (source, mail.unwrap_contents()))
-                .map_err(|source| unreadable(&path, source))
+            let mail = mail
+                .map(|mail| (source, mail.unwrap_contents()))
+                .map_err(|source| unreadable(&path, source));
+            Some(mail)
         })));
     }
     let mail = whole(reader, max_size).map_err(|source| unreadable(&path, source))?;

@@ -1,6 +1,6 @@
 //! `tokenwatch secret`
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::error::CliError;
 use super::reach::Reach;
 use super::{Ended, arguments, print_json, stdout};
 use crate::config::{Auth, Backend, Config, SecretSource, VaultKey};
-use crate::daemon::{SecretName, secret_of};
+use crate::daemon::{SecretName, secret_from};
 use crate::secret::Secret;
 
 pub(super) async fn secret(config: Config, verb: arguments::Secret) -> Ended {
@@ -132,16 +132,16 @@ fn warn_of_no_use(config: &Config, name: &SecretName) -> std::io::Result<()> {
 
 /// Asks without echo, or reads standard input to its end.
 fn ask(name: &SecretName) -> anyhow::Result<Secret> {
-    let mut text = Zeroizing::new(String::new());
-    let mut input = std::io::stdin();
-    if input.is_terminal() {
-        *text = rpassword::prompt_password(format!("{name}: "))?;
+    let input = std::io::stdin();
+    let secret = if input.is_terminal() {
+        let text = Zeroizing::new(rpassword::prompt_password(format!("{name}: "))?);
         let again = Zeroizing::new(rpassword::prompt_password("once more: ")?);
         if *text != *again {
             anyhow::bail!("the two do not match; nothing was changed");
         }
+        secret_from(text.as_bytes())?
     } else {
-        input.read_to_string(&mut text)?;
-    }
-    Ok(secret_of(&text).ok_or(CliError::NotASecret)?)
+        secret_from(input)?
+    };
+    Ok(secret.ok_or(CliError::NotASecret)?)
 }

@@ -12,9 +12,19 @@ use crate::api::{AccountState, Health, MailboxState, SinkState, Status};
 use crate::config::Config;
 
 pub(super) async fn status(config: &Config, json: bool, watch: bool) -> Ended {
+    let mut seen_before = false;
     loop {
-        let mut daemon = Client::require(config).await?;
-        let status: Status = daemon.get("/v1/status").await?;
+        let status = match ask(config).await {
+            Ok(status) => status,
+            // It may be on its way back; whoever watches wants to see that.
+            Err(error) if watch && seen_before => {
+                writeln!(anstream::stderr().lock(), "{error}")?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        seen_before = true;
         if json {
             print_json(&status)?;
         } else {
@@ -34,6 +44,11 @@ pub(super) async fn status(config: &Config, json: bool, watch: bool) -> Ended {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+}
+
+async fn ask(config: &Config) -> anyhow::Result<Status> {
+    let mut daemon = Client::require(config).await?;
+    daemon.get("/v1/status").await
 }
 
 fn show(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
@@ -65,6 +80,9 @@ fn show(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
             (Some(next), _) => writeln!(out, ", next attempt {}", second(next))?,
             (None, Some(alive)) => writeln!(out, ", server last heard {}", second(alive))?,
             (None, None) => writeln!(out)?,
+        }
+        if let (MailboxState::Waiting, Some(error)) = (row.state, &row.last_error) {
+            writeln!(out, "    {error}")?;
         }
     }
     writeln!(out, "\naccounts")?;

@@ -113,7 +113,7 @@ fn api_version(version: &str) -> Result<(), ConfigError> {
         _ => Err(invalid(
             "api-version",
             "this is no version of the API that has login()",
-            "leave the key out for 64.0, the last one that has it",
+            "leave the key out for 64.0, the last one that has it; another stands in quotes, such as \"63.0\"",
         )),
     }
 }

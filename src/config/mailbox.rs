@@ -158,6 +158,13 @@ pub(super) fn mean(written: written::Mailbox, folder: &Path) -> Result<Mailbox, 
     for (name, value) in [("host", &written.host), ("user", &written.user)] {
         plain_text(&key(name), value)?;
     }
+    if written.port == Some(0) {
+        return Err(invalid(
+            "port",
+            "no server listens on port 0",
+            "leave the key out for 993, or 143 with `starttls`",
+        ));
+    }
     let (tls, port) = tls(&written)?;
     folders(&written.folders)?;
     let since = Since::parse(&written.since).ok_or_else(|| {

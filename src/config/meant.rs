@@ -30,7 +30,11 @@ pub(super) fn mean(
     let accounts = written
         .account
         .into_iter()
-        .map(|account| super::account::mean(account, folder))
+        .enumerate()
+        .map(|(at, account)| {
+            let name = account.username.clone();
+            super::account::mean(account, folder).map_err(|error| error.of("account", at, &name))
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let config = Config {
         vault: vault(written.vault, &state_dir)?,
@@ -47,7 +51,12 @@ pub(super) fn mean(
         mailboxes: written
             .mailbox
             .into_iter()
-            .map(|mailbox| super::mailbox::mean(mailbox, folder))
+            .enumerate()
+            .map(|(at, mailbox)| {
+                let name = mailbox.name.clone();
+                super::mailbox::mean(mailbox, folder)
+                    .map_err(|error| error.of("mailbox", at, &name))
+            })
             .collect::<Result<_, _>>()?,
         sinks: super::sink::mean(written.sink, &accounts, folder)?,
         accounts,
@@ -138,7 +147,7 @@ fn trust(written: &written::Trust) -> Result<Trust, ConfigError> {
         senders: written
             .senders
             .iter()
-            .map(|sender| address("trust.senders", sender))
+            .map(|sender| whole_address(sender))
             .collect::<Result<_, _>>()?,
         dkim: false,
         receiver: false,
@@ -235,6 +244,18 @@ pub(super) fn address(key: &str, written: &str) -> Result<String, ConfigError> {
             "write name@example.com",
         )),
     }
+}
+
+/// Senders are compared as they stand, so a pattern would match nobody.
+fn whole_address(written: &str) -> Result<String, ConfigError> {
+    if written.contains('*') {
+        return Err(ConfigError::invalid(
+            "trust.senders",
+            format!("{written:?} has a `*`, and addresses are compared letter by letter"),
+            "list each whole address, such as noreply@salesforce.com",
+        ));
+    }
+    address("trust.senders", written)
 }
 
 fn sealer_domain(written: &str) -> Result<String, ConfigError> {

@@ -1,7 +1,8 @@
 //! The configuration: as it is written (serde) → as it is meant (validated).
 //!
 //! TOML from one file, then `TOKENWATCH__SECTION__KEY` from the environment.
-//! An unknown key is refused by name, with the nearest one that exists. The
+//! An unknown key is refused by name, with the nearest one that exists, and an error
+//! names the line or the variable that it is about. The
 //! types here hold no secret, only where each is to be read from; a value that
 //! somebody wrote where such a place belongs is never repeated in an error, for
 //! it may be the password itself.
@@ -13,6 +14,8 @@ mod error;
 mod mailbox;
 mod meant;
 mod paths;
+mod place;
+mod read;
 mod sink;
 mod webhook;
 mod written;
@@ -24,12 +27,13 @@ use std::time::Duration;
 use jiff::{Span, Timestamp, civil};
 
 pub use account::{Account, Verify};
-pub use error::ConfigError;
+pub use error::{ConfigError, Entry};
 pub use mailbox::{After, Auth, Grant, Mailbox, Oauth2, Provider, Proxy, Tls};
 pub use paths::{
     credentials_directory, not_for_children, place_of_a_new_one, programs, sockets,
     sockets_to_serve, state_dir_of_the_system, stderr_is_the_journal,
 };
+pub use place::Place;
 pub use sink::{FileFormat, Receiver, Sink};
 pub use webhook::{Webhook, WebhookFormat};
 
@@ -198,8 +202,8 @@ impl Config {
     pub fn load(given: Option<&Path>) -> Result<Self, ConfigError> {
         let file = paths::find(given)?;
         let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-        let written = written::read(Some(&file))?;
-        meant::mean(written, &folder, Some(file))
+        let (written, sources) = read::read(Some(&file))?;
+        meant::mean(written, &folder, Some(file)).map_err(|error| error.found_in(&sources))
     }
 
     /// As [`load`](Self::load), but the defaults where no file is found, for
@@ -207,7 +211,8 @@ impl Config {
     pub fn load_or_default(given: Option<&Path>) -> Result<Self, ConfigError> {
         match Self::load(given) {
             Err(ConfigError::NotFound { .. }) if given.is_none() => {
-                meant::mean(written::read(None)?, Path::new("/"), None)
+                let (written, sources) = read::read(None)?;
+                meant::mean(written, Path::new("/"), None).map_err(|error| error.found_in(&sources))
             }
             loaded => loaded,
         }

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use super::ConfigError;
 use crate::secret::Secret;
 
+/// What the names of variables that set a key begin with.
+const OVERRIDE: &str = "TOKENWATCH__";
+
 const FILE: &str = "tokenwatch/tokenwatch.toml";
 
 /// The configuration file: `given`, else the first that is there.
@@ -95,6 +98,20 @@ pub fn sockets_to_serve(state_dir: &Path) -> Vec<PathBuf> {
 /// Where systemd puts the credentials of this unit.
 pub fn credentials_directory() -> Option<PathBuf> {
     variable("CREDENTIALS_DIRECTORY")
+}
+
+/// The variables that set keys of the configuration, in the order of their names.
+pub(super) fn overrides() -> Vec<(String, OsString)> {
+    let is_ours = |name: &str| {
+        let prefix = name.get(..OVERRIDE.len());
+        prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(OVERRIDE))
+    };
+    let mut found: Vec<_> = env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+        .filter(|(name, _)| is_ours(name))
+        .collect();
+    found.sort();
+    found
 }
 
 /// Where programs are looked for whose names say no folder.

@@ -136,7 +136,10 @@ pub(super) fn mean(
     let sinks = written
         .into_iter()
         .enumerate()
-        .map(|(at, sink)| one(&sink, at.saturating_add(1), accounts, folder))
+        .map(|(at, sink)| {
+            let name = name(&sink, at);
+            one(&sink, &name, accounts, folder).map_err(|error| error.of("sink", at, &name))
+        })
         .collect::<Result<Vec<_>, _>>()?;
     unique("sink.name", sinks.iter().map(|sink| sink.name.clone()))?;
     let files = sinks.iter().flat_map(|sink| files(sink, accounts));
@@ -161,19 +164,23 @@ fn files(sink: &Sink, accounts: &[Account]) -> Vec<String> {
     files
 }
 
+/// What it is called, or its kind and its number.
+fn name(written: &written::Sink, at: usize) -> String {
+    match &written.name {
+        Some(name) => name.clone(),
+        None => format!("{}-{}", written.kind, at.saturating_add(1)),
+    }
+}
+
 fn one(
     written: &written::Sink,
-    number: usize,
+    name: &str,
     accounts: &[Account],
     folder: &Path,
 ) -> Result<Sink, ConfigError> {
     only_its_own(written)?;
-    let name = match &written.name {
-        Some(name) => name.clone(),
-        None => format!("{}-{number}", written.kind),
-    };
     let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    if !is_id(&name) || !name.bytes().all(is_plain) {
+    if !is_id(name) || !name.bytes().all(is_plain) {
         return Err(invalid(
             "name",
             "a name has lower-case letters, digits and `-` only",
@@ -202,7 +209,7 @@ fn one(
         }
     };
     Ok(Sink {
-        name,
+        name: name.to_owned(),
         accounts: for_whom,
         to,
     })

@@ -41,16 +41,142 @@ fn an_account_needs_a_username_and_is_not_checked_unless_asked_for() {
 
 #[test]
 fn an_unknown_key_is_refused_by_name_with_the_nearest_one() {
-    for (line, key, nearest) in [
+    for (lines, key, nearest) in [
         ("hots = 'x'", "mailbox.hots", "mailbox.host"),
         ("ca_file = 'x'", "mailbox.ca_file", "mailbox.ca-file"),
         ("[trust]\nsender = []", "trust.sender", "trust.senders"),
-        ("[vualt]\npath = 'x'", "vualt", "vault.path"),
+        ("[vualt]\npath = 'x'", "vualt", "vault"),
+        ("[truts]\n", "truts", "trust"),
+        ("[[accounts]]\nusername='x'", "accounts", "account"),
+        ("[[mailboxes]]\nname='x'", "mailboxes", "mailbox"),
+        ("[mailbox.oauth]\n", "mailbox.oauth", "mailbox.oauth2"),
+        (
+            "[mailbox.oauth2]\nclientid='x'",
+            "mailbox.oauth2.clientid",
+            "mailbox.oauth2.client-id",
+        ),
+        ("[vault]\nstate-dir='x'", "vault.state-dir", "state-dir"),
     ] {
-        let error = load(&format!("{MAILBOX}{line}\n")).unwrap_err();
-        assert!(error.to_string().contains(&format!("`{key}`")), "{error}");
-        let near = error.hint().contains(nearest);
-        assert!(near || key == "vualt", "{line}: {}", error.hint());
+        let error = load(&format!("{MAILBOX}{lines}\n")).unwrap_err();
+        let said = error.to_string();
+        assert!(said.starts_with(&format!("unknown key `{key}`")), "{said}");
+        let last = key.rsplit('.').next().unwrap();
+        let before = lines.lines().take_while(|line| !line.contains(last));
+        let line = format!("tokenwatch.toml, line {})", 6 + before.count());
+        assert!(said.ends_with(&line), "{line}: {said}");
+        assert_eq!(error.hint(), format!("did you mean `{nearest}`?"), "{said}");
+    }
+}
+
+#[test]
+fn a_key_with_a_slip_is_named_before_the_one_that_is_missing_for_it() {
+    let error = load("[[mailbox]]\nname='x'\nhots='h'\nuser='u'\nport='hunter2'\n").unwrap_err();
+    assert!(error.to_string().contains("`mailbox.hots`"), "{error}");
+    let error = load("[[mailbox]]\nname='x'\nuser='u'\n").unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("`mailbox[0].host` is missing"), "{said}");
+    assert!(said.contains("tokenwatch.toml, line 1)"), "{said}");
+}
+
+#[test]
+fn an_error_names_the_file_and_the_line() {
+    for (text, place) in [
+        ("state-dir = ", "tokenwatch.toml"),
+        (
+            "[[mailbox]]\nname='x'\nhost='h'\nuser='u'\nport='hunter2'\n",
+            "tokenwatch.toml, line 5",
+        ),
+        ("\n[trust]\naccept=['spf']\n", "tokenwatch.toml, line 3"),
+        (
+            "[[sink]]\nkind='systemd'\nunit='a.service'\n[[sink]]\nkind='systemd'\nunit='b'\n",
+            "(sink[1] \"systemd-2\" in /",
+        ),
+        (
+            "[[sink]]\nkind='systemd'\nunit='a.service'\n[[sink]]\nkind='systemd'\nunit='b'\n",
+            "tokenwatch.toml, line 6",
+        ),
+        (
+            "[[account]]\nusername='a@b.c'\n[[account]]\nusername='d@e.f'\nverify='x'\n",
+            "(account[1] \"d@e.f\" in /",
+        ),
+    ] {
+        let said = load(text).unwrap_err().to_string();
+        assert!(said.contains(place), "{text}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn a_variable_is_taken_as_it_is_written() {
+    let set = |variable: &str, value: &str| read::overridden(variable, value.into()).unwrap();
+    let text = |text: &str| ::config::Value::from(text);
+    let list = |texts: &[&str]| ::config::Value::from(texts.to_vec());
+    for (variable, value, key, meant) in [
+        (
+            "TOKENWATCH__VAULT__PATH",
+            "0123",
+            "vault.path",
+            text("0123"),
+        ),
+        ("TOKENWATCH__VAULT__PATH", "1e5", "vault.path", text("1e5")),
+        (
+            "TOKENWATCH__VAULT__PATH",
+            "TRUE",
+            "vault.path",
+            text("TRUE"),
+        ),
+        ("TOKENWATCH__VAULT__PATH", "a,b", "vault.path", text("a,b")),
+        ("TOKENWATCH__STATE_DIR", "/a b", "state-dir", text("/a b")),
+        (
+            "TOKENWATCH__TRUST__RECEIVERS",
+            "123",
+            "trust.receivers",
+            list(&["123"]),
+        ),
+        (
+            "TOKENWATCH__TRUST__DNS_SERVERS",
+            "::1, 127.0.0.1:53 ,",
+            "trust.dns-servers",
+            list(&["::1", "127.0.0.1:53"]),
+        ),
+        (
+            "TOKENWATCH__TRUST__RECEIVERS",
+            "",
+            "trust.receivers",
+            list(&[]),
+        ),
+    ] {
+        let (set, value) = set(variable, value);
+        assert_eq!(
+            (set.as_str(), &value.kind),
+            (key, &meant.kind),
+            "{variable}"
+        );
+    }
+    // The lists are those of the defaults, so that none is forgotten.
+    for key in written::KEYS.iter().filter(|key| key.starts_with("trust.")) {
+        let is_text = *key == "trust.undecided-for";
+        assert_eq!(!is_text, written::LISTS.contains(key), "{key}");
+    }
+}
+
+#[test]
+fn a_variable_that_sets_nothing_is_refused_by_its_name() {
+    for (variable, hint) in [
+        ("TOKENWATCH__VAULT__SERVCE", "TOKENWATCH__VAULT__SERVICE"),
+        ("TOKENWATCH__STATEDIR", "TOKENWATCH__STATE_DIR"),
+        ("TOKENWATCH__MAILBOX__0__PORT", "configuration file"),
+        ("TOKENWATCH__SINK", "configuration file"),
+        ("TOKENWATCH__FROBNICATE__IT", "every key"),
+    ] {
+        let error = read::overridden(variable, "hunter2".into()).unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.contains(&format!("the variable {variable})")),
+            "{said}"
+        );
+        assert!(error.hint().contains(hint), "{said}: {}", error.hint());
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 }
 
@@ -247,6 +373,7 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
     for text in [
         mailbox("tls='none'"),
         mailbox("tls='ssl'"),
+        mailbox("port=0"),
         mailbox("auth='oauth2'"),
         mailbox("auth='kerberos'"),
         mailbox("[mailbox.oauth2]\nprovider='google'\nclient-id='c'"),
@@ -283,6 +410,7 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
         account("login-url='https:///'"),
         account("api-version='65.0'"),
         account("api-version='64'"),
+        account("api-version=64.0"),
         account("api-version='0.0'"),
         account("api-version='+6.0'"),
         account("proxy='http://user:hunter2@p:1'"),
@@ -294,6 +422,7 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
         mailbox("[trust]\naccept=['arc']"),
         mailbox("[trust]\narc-sealers=['a b.example']"),
         mailbox("[trust]\nsenders=[]"),
+        mailbox("[trust]\nsenders=['*@salesforce.com']"),
         mailbox("[vault]\nbackend='keychain'"),
         mailbox("[vault]\nkey='passphrase:hunter2'"),
         mailbox("[vault]\nrecipients=['AGE-SECRET-KEY-hunter2']"),
@@ -315,7 +444,7 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
     ] {
         let error = load(text).unwrap_err();
         assert!(
-            matches!(error, ConfigError::Malformed(_)),
+            matches!(error, ConfigError::Malformed { .. }),
             "{text}: {error}"
         );
     }

@@ -1,12 +1,9 @@
 //! The configuration as it is written.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use config::{Case, Environment, File, FileFormat};
 use serde::Deserialize;
-
-use super::ConfigError;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -311,58 +308,12 @@ pub(super) const KEYS: &[&str] = &[
     "sink.unit",
 ];
 
-/// Reads the file, if there is one, and the environment.
-pub(super) fn read(file: Option<&Path>) -> Result<Written, ConfigError> {
-    let mut builder = config::Config::builder();
-    if let Some(path) = file {
-        // Read here and not by the library, so that the system's error is kept.
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
-        builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
-    }
-    let environment = Environment::with_prefix("TOKENWATCH")
-        .prefix_separator("__")
-        .separator("__")
-        .convert_case(Case::Kebab)
-        .try_parsing(true)
-        .list_separator(",")
-        .with_list_parse_key("vault.recipients")
-        .with_list_parse_key("trust.senders")
-        .with_list_parse_key("trust.accept")
-        .with_list_parse_key("trust.receivers")
-        .with_list_parse_key("trust.arc-sealers")
-        .with_list_parse_key("trust.dns-servers");
-    let merged = builder
-        .add_source(environment)
-        .build()
-        .map_err(|error| ConfigError::malformed(&error))?;
-    let mut unknown = Vec::new();
-    let written = serde_ignored::deserialize(merged, |path| unknown.push(path.to_string()))
-        .map_err(|error| ConfigError::malformed(&error))?;
-    match unknown.first() {
-        Some(path) => Err(unknown_key(path, file)),
-        None => Ok(written),
-    }
-}
-
-/// `mailbox.0.hots` → `mailbox.hots`, and the nearest key there is.
-fn unknown_key(path: &str, file: Option<&Path>) -> ConfigError {
-    let key = path
-        .split('.')
-        .filter(|part| !part.bytes().all(|b| b.is_ascii_digit()))
-        .collect::<Vec<_>>()
-        .join(".");
-    let nearest = KEYS
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(&key, known), *known))
-        .min()
-        .filter(|(distance, _)| *distance <= 4)
-        .map(|(_, known)| known);
-    ConfigError::UnknownKey {
-        key,
-        nearest,
-        file: file.map(Path::to_owned),
-    }
-}
+/// Those keys outside of `[[lists]]` whose value is a list itself. All others are texts.
+pub(super) const LISTS: &[&str] = &[
+    "vault.recipients",
+    "trust.senders",
+    "trust.accept",
+    "trust.receivers",
+    "trust.arc-sealers",
+    "trust.dns-servers",
+];

@@ -12,7 +12,7 @@ use super::state::{self, StateError};
 use super::worker::Worker;
 use super::{DaemonError, InboxError};
 use crate::api::{AccountState, CheckLine};
-use crate::config::{Config, Mailbox, Tls};
+use crate::config::{Auth, Config, Mailbox, Receiver, Tls};
 use crate::mailbox::{Access, Credential, MailboxError};
 use crate::sender::Keys;
 use crate::vault;
@@ -41,6 +41,9 @@ impl Doctor {
         self.accounts(&report).await;
         self.sinks(&report).await;
         if offline {
+            for mailbox in &self.config.mailboxes {
+                self.mailbox_alone(mailbox, &report).await;
+            }
             return;
         }
         let mut credentials = Vec::new();
@@ -60,6 +63,28 @@ impl Doctor {
         }
     }
 
+    /// What a mailbox needs of this machine alone.
+    async fn mailbox_alone(&self, mailbox: &Mailbox, report: &Report) {
+        let what = |thing: &str| format!("mailbox {}: {thing}", mailbox.name);
+        let (thing, found) = match &mailbox.auth {
+            Auth::Password(_) => ("password", "it can be read"),
+            Auth::Oauth2(_) => ("sign-in", "what access tokens are asked for with is there"),
+        };
+        match self.tools.can_log_in(mailbox).await {
+            Ok(()) => report.well(&what(thing), found).await,
+            Err(error) => report.failed(&what(thing), &error, mailbox).await,
+        }
+        if let Some(ca_file) = &mailbox.ca_file {
+            match self.tools.doors.trust(ca_file).await {
+                Ok(()) => {
+                    let found = "its certificates can be read";
+                    report.well(&what("ca-file"), found).await;
+                }
+                Err(error) => report.failed(&what("ca-file"), &error, mailbox).await,
+            }
+        }
+    }
+
     /// Whether the vault survives a reboot.
     async fn lasting(&self, report: &Report) {
         let config = Arc::clone(&self.config);
@@ -70,8 +95,9 @@ impl Doctor {
         match looked.await.unwrap_or(Err(StateError::Stopped)) {
             Ok(lasting) => {
                 if let Some(hint) = lasting.hint() {
+                    // Whoever chose such a store may have meant it.
                     let (what, found) = ("vault after a reboot", lasting.to_string());
-                    report.ill(what, found, hint.to_owned()).await;
+                    report.send(CheckLine::warning(what, found, hint)).await;
                 }
             }
             Err(error) => {
@@ -93,7 +119,7 @@ impl Doctor {
                 .collect();
             let ills = errands::look_at(sink, &usernames, &self.tools).await;
             if ills.is_empty() {
-                report.well(&what, "it is set up").await;
+                report.well(&what, set_up(&sink.to)).await;
             }
             for (found, hint) in ills {
                 report.ill(&what, found, hint).await;
@@ -152,6 +178,18 @@ impl Doctor {
                     "add an [[account]] with the Salesforce username".to_owned(),
                 )
                 .await;
+        }
+    }
+}
+
+/// What can be said of a sink of which nothing was found wrong.
+fn set_up(receiver: &Receiver) -> &'static str {
+    match receiver {
+        Receiver::File { .. } => "it is set up",
+        Receiver::Command { .. } => "it is set up; the command was not run",
+        Receiver::Webhook(_) => "it is set up; the receiver was not asked",
+        Receiver::Systemd { .. } => {
+            "it is set up; whether the unit is there and may be reloaded was not tried"
         }
     }
 }

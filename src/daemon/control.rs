@@ -26,12 +26,13 @@ use super::check::Doctor;
 use super::held::{self, HeldError};
 use super::looking::Tools;
 use super::metrics;
+use super::refusal::{Failure, asked, bad_request, in_our_words};
 use super::resync::Resync;
 use super::sign_in::SignIn;
 use super::socket::Listener;
 use super::state::StateError;
 use super::worker::{Handle, SecretName, Worker};
-use super::{DaemonError, secret_of};
+use super::{DaemonError, SecretError, secret_of};
 use crate::api::{
     AcceptRequest, Acceptance, ErrorBody, Health, HeldLine, ResyncRequest, STATE_DIR_HEADER,
     SignInEvent, Status,
@@ -79,6 +80,7 @@ fn router(rooms: Rooms) -> Router {
         .route("/metrics", get(show_metrics))
         .merge(for_owners)
         .layer(DefaultBodyLimit::max(64 * 1024))
+        .layer(middleware::map_response(in_our_words))
         .layer(middleware::map_response(move |response| {
             std::future::ready(sign(response, &state_dir))
         }))
@@ -112,70 +114,6 @@ async fn owners_only(Extension(peer): Extension<Peer>, request: Request, next: N
     .into_response()
 }
 
-/// An answer that is an error.
-struct Failure {
-    status: StatusCode,
-    body: ErrorBody,
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
-    }
-}
-
-impl From<StateError> for Failure {
-    fn from(error: StateError) -> Self {
-        Self {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            body: ErrorBody {
-                error: error.to_string(),
-                causes: crate::causes(&error).collect(),
-                hint: Some(error.hint()),
-                exit_code: 1,
-            },
-        }
-    }
-}
-
-impl From<HeldError> for Failure {
-    fn from(error: HeldError) -> Self {
-        let status = match &error {
-            HeldError::NotHeld(_) => StatusCode::NOT_FOUND,
-            HeldError::Inbox { .. } => StatusCode::BAD_GATEWAY,
-            HeldError::State(_) | HeldError::Daemon(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            HeldError::Gone(_)
-            | HeldError::Renumbered { .. }
-            | HeldError::Unfetchable(_)
-            | HeldError::NoNotice { .. }
-            | HeldError::UnknownAccount(_)
-            | HeldError::NotTaken { .. }
-            | HeldError::Changed(_) => StatusCode::CONFLICT,
-        };
-        Self {
-            status,
-            body: ErrorBody {
-                error: error.to_string(),
-                causes: crate::causes(&error).collect(),
-                hint: error.hint(),
-                exit_code: error.exit_code(),
-            },
-        }
-    }
-}
-
-fn bad_request(error: impl Into<String>, hint: &str, exit_code: u8) -> Failure {
-    Failure {
-        status: StatusCode::BAD_REQUEST,
-        body: ErrorBody {
-            error: error.into(),
-            causes: Vec::new(),
-            hint: Some(hint.to_owned()),
-            exit_code,
-        },
-    }
-}
-
 async fn status(State(rooms): State<Rooms>) -> Json<Status> {
     Json(rooms.board.status())
 }
@@ -194,10 +132,8 @@ async fn show_metrics(State(rooms): State<Rooms>) -> Response {
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
-async fn resync(
-    State(rooms): State<Rooms>,
-    Json(request): Json<ResyncRequest>,
-) -> Result<Response, Failure> {
+async fn resync(State(rooms): State<Rooms>, body: Bytes) -> Result<Response, Failure> {
+    let request: ResyncRequest = asked(&body)?;
     let (events, lines) = mpsc::channel(64);
     let plan = rooms.resync.join(&request, events).map_err(|error| {
         bad_request(
@@ -362,7 +298,10 @@ async fn set_secret(
     let secret = std::str::from_utf8(&body)
         .ok()
         .and_then(secret_of)
-        .ok_or_else(|| bad_request("this can be no secret", "it must be one line of text", 65))?;
+        .ok_or_else(|| {
+            let hint = SecretError::Unusable.hint();
+            bad_request("this can be no secret", hint, 65)
+        })?;
     let set = name.clone();
     rooms
         .change_secret(&name, move |worker| worker.set_secret(&set, &secret))
@@ -431,8 +370,9 @@ async fn held_mails(State(rooms): State<Rooms>) -> Result<Json<Vec<HeldLine>>, F
 async fn accept_held(
     State(rooms): State<Rooms>,
     UrlPath(id): UrlPath<i64>,
-    Json(request): Json<AcceptRequest>,
+    body: Bytes,
 ) -> Result<Json<Acceptance>, Failure> {
+    let request: AcceptRequest = asked(&body)?;
     let accepted = held::accept(&rooms.config, &rooms.tools, id, request.confirm).await;
     Ok(Json(accepted?))
 }

@@ -63,6 +63,12 @@ impl Doors {
         Ok(Http::new(rustls::ClientConfig::clone(&tls), through)?)
     }
 
+    /// Whether the certificates of a `ca-file` can be read.
+    pub(super) async fn trust(&self, ca_file: &Path) -> Result<(), InboxError> {
+        self.roots.client_config(Some(ca_file)).await?;
+        Ok(())
+    }
+
     /// The gate of a mailbox, which is one of the configuration's.
     pub(super) fn gate(&self, mailbox: &str) -> &Gate {
         static STRANGERS: LazyLock<Gate> = LazyLock::new(|| Gate::new(1));

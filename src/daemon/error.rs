@@ -59,7 +59,7 @@ pub enum DaemonError {
     #[error(transparent)]
     Sink(#[from] SetUpError),
     /// What was found could not be handed on.
-    #[error("{sinks} sinks could not be told, and {checks} credentials not be checked")]
+    #[error("{}", unfinished(*.sinks, *.checks))]
     Unfinished {
         /// So many deliveries wait.
         sinks: usize,
@@ -227,6 +227,24 @@ impl InboxError {
             Self::Panicked => "this is a fault of tokenwatch: please report it".to_owned(),
         }
     }
+}
+
+fn unfinished(sinks: usize, checks: usize) -> String {
+    let sinks = match sinks {
+        0 => None,
+        1 => Some("1 sink could not be told".to_owned()),
+        sinks => Some(format!("{sinks} sinks could not be told")),
+    };
+    let checks = match checks {
+        0 => None,
+        1 => Some("1 credential could not be checked".to_owned()),
+        checks => Some(format!("{checks} credentials could not be checked")),
+    };
+    sinks
+        .into_iter()
+        .chain(checks)
+        .collect::<Vec<_>>()
+        .join(", and ")
 }
 
 fn held_back(why: Held) -> &'static str {

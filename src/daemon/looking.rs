@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::doors::{Doors, Entered};
-use super::tokens::Tokens;
+use super::tokens::{self, Tokens};
 use super::worker::{self, Content, Handle, Outcome, Report, SecretName, Worker};
 use super::{DaemonError, InboxError, StateError, policy};
 use crate::api::MailboxState;
@@ -179,6 +179,15 @@ impl Tools {
                 }
                 token.map(Credential::Bearer)
             }
+        }
+    }
+
+    /// Whether there is what a mailbox logs in with, as far as that can be said without asking
+    /// anybody else.
+    pub(super) async fn can_log_in(&self, mailbox: &config::Mailbox) -> Result<(), InboxError> {
+        match &mailbox.auth {
+            Auth::Password(_) => self.credential(mailbox).await.map(drop),
+            Auth::Oauth2(oauth2) => tokens::is_signed_in(mailbox, oauth2, &self.worker).await,
         }
     }
 

@@ -93,7 +93,9 @@ impl SecretError {
                 "run the command by hand as the daemon's user, and see whether it waits for somebody; a file may be on a disk that does not answer"
             }
             Self::Thread(_) => "see how many threads the system allows (`TasksMax=` of the unit)",
-            Self::Unusable => "it must be one line of text",
+            Self::Unusable => {
+                "it must be one line of UTF-8 text, without a byte order mark, of at most 64 KiB"
+            }
         }
     }
 }
@@ -228,7 +230,9 @@ impl Read for Output {
     }
 }
 
-fn from_reader(reader: impl Read) -> io::Result<Option<Secret>> {
+/// Reads a secret to its end. `None` where it can be none: see [`secret_of`], and it is text of
+/// at most 64 KiB.
+pub fn from_reader(reader: impl Read) -> io::Result<Option<Secret>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
     // One byte more, so that what is too long is refused and not cut.
     let read = reader
@@ -242,11 +246,15 @@ fn from_reader(reader: impl Read) -> io::Result<Option<Secret>> {
 
 /// What a person or a program handed over, without the line end that it was
 /// sent with. `None` where it can be no secret: a control character in it
-/// would be typing gone wrong, or an attempt to break a line.
+/// would be typing gone wrong, or an attempt to break a line; a byte order mark
+/// is an editor's, and blanks alone are a slip.
 pub fn secret_of(text: &str) -> Option<Secret> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
-    (!text.is_empty() && !text.chars().any(char::is_control)).then(|| Secret::new(text.to_owned()))
+    let can_be_one = !text.trim().is_empty()
+        && !text.starts_with('\u{feff}')
+        && !text.chars().any(char::is_control);
+    can_be_one.then(|| Secret::new(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -351,6 +359,8 @@ mod tests {
             ("\n", None),
             ("a\nb\n", None),
             ("a\0", None),
+            ("  \n", None),
+            ("\u{feff}a", None),
         ] {
             assert_eq!(
                 secret_of(text).as_ref().map(Secret::expose),

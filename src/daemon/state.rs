@@ -1,8 +1,8 @@
 //! The state folder, and the vault and journal in it.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::secrets::{self, SecretError};
@@ -115,14 +115,33 @@ fn folder(path: &Path) -> Result<(), StateError> {
         .mode(0o700)
         .create(path)
         .map_err(failed)?;
-    let owner = std::fs::metadata(path).map_err(failed)?.uid();
+    let about = std::fs::metadata(path).map_err(failed)?;
+    let owner = about.uid();
     if rustix::process::geteuid().is_root() && owner != 0 {
         return Err(StateError::ForeignFolder {
             path: path.to_owned(),
             owner,
         });
     }
+    close(path, about.permissions());
     Ok(())
+}
+
+/// Whoever may write to the folder can put another vault in the place of ours.
+fn close(path: &Path, mut permissions: Permissions) {
+    let mode = permissions.mode();
+    if mode & 0o002 == 0 {
+        return;
+    }
+    permissions.set_mode(mode & !0o007);
+    // A volume may belong to somebody else, and is not ours to close.
+    let mended = std::fs::set_permissions(path, permissions).is_ok();
+    tracing::warn!(
+        event = "state.open",
+        path = %path.display(),
+        mended,
+        "everybody could write to the state folder"
+    );
 }
 
 /// Keeps every daemon away from the state, for a command that changes the vault

@@ -139,11 +139,7 @@ impl Tokens {
             let http = http(mailbox, &client, doors).await?;
             let refresh = match oauth2.grant {
                 Grant::ClientCredentials => None,
-                Grant::RefreshToken => {
-                    let name = SecretName::Oauth(mailbox.name.clone());
-                    let kept = worker.secret(&SecretSource::Vault, name).await?;
-                    Some(kept.ok_or_else(strange)?)
-                }
+                Grant::RefreshToken => Some(refresh_token(mailbox, worker).await?),
             };
             Ok::<_, InboxError>((client, http, refresh))
         };
@@ -214,6 +210,25 @@ impl Slot {
             self.unsaved = None;
         }
         Ok(())
+    }
+}
+
+async fn refresh_token(mailbox: &config::Mailbox, worker: &Handle) -> Result<Secret, InboxError> {
+    let name = SecretName::Oauth(mailbox.name.clone());
+    let kept = worker.secret(&SecretSource::Vault, name).await?;
+    kept.ok_or_else(|| InboxError::NotSignedIn(mailbox.name.clone()))
+}
+
+/// Whether there is what access tokens are asked for with. The provider is not asked.
+pub(super) async fn is_signed_in(
+    mailbox: &config::Mailbox,
+    oauth2: &Oauth2,
+    worker: &Handle,
+) -> Result<(), InboxError> {
+    client(mailbox, oauth2, worker).await?;
+    match oauth2.grant {
+        Grant::ClientCredentials => Ok(()),
+        Grant::RefreshToken => refresh_token(mailbox, worker).await.map(drop),
     }
 }
 

@@ -14,8 +14,8 @@ mod outbox;
 mod schema;
 mod vault;
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use jiff::{Timestamp, civil};
@@ -153,13 +153,23 @@ impl Journal {
             source,
         };
         // SQLite would make it with the modes of the umask.
-        OpenOptions::new()
+        let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
             .open(path)
             .map_err(failed)?;
+        let mode = file.metadata().map_err(failed)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            let mended = file.set_permissions(Permissions::from_mode(0o600)).is_ok();
+            tracing::warn!(
+                event = "journal.open",
+                path = %path.display(),
+                mended,
+                "others could read the journal"
+            );
+        }
         let mut db = Connection::open(path)?;
         db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         db.pragma_update(None, "journal_mode", "WAL")?;

@@ -53,6 +53,14 @@ pub enum MailboxError {
         /// What rustls says.
         source: io::Error,
     },
+    /// What the server says is no TLS.
+    #[error("{host} does not speak TLS on this port")]
+    NotTls {
+        /// The server.
+        host: String,
+        /// What rustls says.
+        source: io::Error,
+    },
     /// The server's certificate is not the one that was pinned.
     #[error("{host} has another certificate than the pinned one: its SHA-256 is {found}")]
     Pin {
@@ -265,6 +273,11 @@ impl MailboxError {
                 Class::Transient,
                 TLS,
                 "if the server's certificate is signed by your own authority, name that in `ca-file`",
+            ),
+            Self::NotTls { .. } => (
+                Class::Transient,
+                TLS,
+                "see that `port` and `tls` of the mailbox belong together: \"implicit\" with 993, \"starttls\" with 143",
             ),
             Self::Pin { .. } => (
                 Class::Person,

@@ -87,6 +87,7 @@ mod outbox;
 mod properties;
 #[cfg(feature = "system-tests")]
 mod recipes;
+mod refusing;
 mod resyncing;
 mod salesforce;
 mod searching;

@@ -322,7 +322,7 @@ async fn once_delivers_and_checks_before_it_ends_and_says_what_it_could_not() {
     salesforce.set(USER, PASSWORD, &token(2));
     rig.deliver(USER, &token(2), 1);
     let ended = machine.run(&["run", "--once"]);
-    ended.failed(69, "1 sinks could not be told", "sink.failed");
+    ended.failed(69, "1 sink could not be told", "sink.failed");
     assert_eq!(read(machine, "plain"), Some(composite(2)));
     // Who runs it again wants it tried now.
     std::fs::remove_file(path(machine, "broken")).unwrap();
@@ -332,7 +332,11 @@ async fn once_delivers_and_checks_before_it_ends_and_says_what_it_could_not() {
     salesforce.order_always(Some(Order::Answer(503, String::new())));
     rig.deliver(USER, &token(3), 0);
     let ended = machine.run(&["run", "--once"]);
-    ended.failed(69, "1 credentials not be checked", "credential.unchecked");
+    ended.failed(
+        69,
+        "1 credential could not be checked",
+        "credential.unchecked",
+    );
     assert_eq!(machine.credential(USER), Some(composite(2)));
 }
 
@@ -578,7 +582,7 @@ async fn cut_off_between_any_two_steps_the_sink_hears_of_the_last_credential() {
     rig.deliver(USER, &token(2), 5);
     machine
         .run(&["run", "--once"])
-        .failed(69, "1 sinks could not be told", "sink.failed");
+        .failed(69, "1 sink could not be told", "sink.failed");
     let untold = [
         State::of(machine, &State::VAULT),
         State::of(machine, &State::JOURNAL),

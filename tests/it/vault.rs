@@ -150,7 +150,7 @@ fn a_vault_in_memory_is_warned_of() {
     let checked = machine.run(&["check", "--offline"]);
     assert_eq!(checked.code, 1);
     assert!(
-        checked.stdout.contains("✗ vault after a reboot")
+        checked.stdout.contains("! vault after a reboot")
             && checked.stdout.contains("file system in memory"),
         "{}",
         checked.stdout

@@ -105,7 +105,7 @@ fn the_kernels_keyring_holds_what_it_is_given() {
     let (code, printed, _) = stranger.run(&["check", "--offline"], "");
     assert_eq!(code, 1);
     assert!(
-        printed.contains("✗ vault after a reboot") && printed.contains("empty after a reboot"),
+        printed.contains("! vault after a reboot") && printed.contains("empty after a reboot"),
         "{printed}"
     );
     assert!(printed.contains("✓ vault: it opens"), "{printed}");

@@ -221,7 +221,7 @@ fn entries_that_last_until_the_logout_are_warned_of() {
     let checked = machine.run(&["check", "--offline"]);
     assert_eq!(checked.code, 1);
     assert!(
-        checked.stdout.contains("✗ vault after a reboot")
+        checked.stdout.contains("! vault after a reboot")
             && checked.stdout.contains("collection `session`"),
         "{}",
         checked.stdout

@@ -100,7 +100,7 @@ impl Rig {
     }
 
     async fn kept(&self) -> String {
-        let read = |worker: &mut Worker| worker.secret_from(&SecretSource::Vault, &oauth());
+        let read = |worker: &mut Worker| worker.secret(&oauth());
         let kept = self.tools.worker.run(read).await.unwrap().unwrap();
         kept.expose().to_owned()
     }

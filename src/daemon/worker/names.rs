@@ -19,15 +19,20 @@ pub enum SecretName {
 
 impl SecretName {
     /// Reads `mailbox/NAME`, `account/USERNAME`, `oauth/NAME`, `client/NAME`, `sink/NAME` or
-    /// `sink/NAME/HEADER`.
+    /// `sink/NAME/HEADER`. A name that nothing in a configuration can have is none.
     pub fn parse(text: &str) -> Option<Self> {
-        match text.split_once('/') {
-            Some((_, "")) => None,
-            Some(("mailbox", name)) => Some(Self::Mailbox(name.to_owned())),
-            Some(("oauth", name)) => Some(Self::Oauth(name.to_owned())),
-            Some(("client", name)) => Some(Self::Client(name.to_owned())),
-            Some(("sink", name)) => Some(Self::Sink(name.to_ascii_lowercase())),
-            Some(("account", name)) if name.contains('@') => Some(Self::Account(name.to_owned())),
+        let (kind, name) = text.split_once('/')?;
+        let owned = name.to_owned();
+        match kind {
+            "mailbox" if is_id(name) => Some(Self::Mailbox(owned)),
+            "oauth" if is_id(name) => Some(Self::Oauth(owned)),
+            "client" if is_id(name) => Some(Self::Client(owned)),
+            "sink" => {
+                let (sink, header) = name.split_once('/').unwrap_or((name, "x"));
+                let can_be = is_id(sink) && is_id(header);
+                can_be.then(|| Self::Sink(name.to_ascii_lowercase()))
+            }
+            "account" if is_username(name) => Some(Self::Account(owned)),
             _ => None,
         }
     }
@@ -39,6 +44,18 @@ impl SecretName {
             Self::Account(_) | Self::Sink(_) => None,
         }
     }
+}
+
+fn is_id(name: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    !name.is_empty() && name.bytes().all(is_plain)
+}
+
+fn is_username(name: &str) -> bool {
+    let is_plain = |c: char| !c.is_whitespace() && !c.is_control();
+    name.split_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+        && name.chars().all(is_plain)
 }
 
 impl fmt::Display for SecretName {

@@ -93,17 +93,21 @@ async fn steps(server: &Server, roots: &Roots) -> Result<Box<dyn Line>, MailboxE
     let handshake = TlsConnector::from(config).connect(name, tcp);
     let tls = within("the TLS handshake", handshake)
         .await?
-        .map_err(|source| match pin::found(&source) {
-            Some(found) => MailboxError::Pin {
-                host: server.host.clone(),
-                found,
-            },
-            None => MailboxError::Tls {
-                host: server.host.clone(),
-                source,
-            },
+        .map_err(|source| {
+            let host = server.host.clone();
+            match pin::found(&source) {
+                Some(found) => MailboxError::Pin { host, found },
+                None if is_no_tls(&source) => MailboxError::NotTls { host, source },
+                None => MailboxError::Tls { host, source },
+            }
         })?;
     Ok(Box::new(tls))
+}
+
+/// Whether what the server sent is nothing of TLS, such as a greeting in clear.
+fn is_no_tls(error: &std::io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(error, Some(rustls::Error::InvalidMessage(_)))
 }
 
 async fn tcp(server: &Server) -> Result<TcpStream, MailboxError> {
