@@ -103,6 +103,23 @@ impl Journal {
         Ok(change.execute(params![before, why.code(), why.detail(), now])?)
     }
 
+    /// The mail at this place has this `Message-ID`. One that waits there, or
+    /// was put away, under another is gone, for its server went back: `true`
+    /// where that is so, and it is forgotten.
+    pub fn forget_another(
+        &self,
+        place: &Place,
+        message_id: Option<&str>,
+    ) -> Result<bool, JournalError> {
+        let sql = "DELETE FROM outcome WHERE kind IN ('held', 'ignored')
+            AND mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 AND uid = ?4
+            AND message_id IS NOT NULL AND message_id IS NOT ?5";
+        let mut change = self.db.prepare_cached(sql)?;
+        let (mailbox, folder) = (&place.mailbox, &place.folder);
+        let key = params![mailbox, folder, place.uid_validity, place.uid, message_id];
+        Ok(change.execute(key)? > 0)
+    }
+
     /// Why a mail was put away, if it was. What has expired by a clock that was
     /// fast is held again.
     pub fn was_put_away(

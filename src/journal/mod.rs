@@ -296,7 +296,8 @@ impl Journal {
     /// A look through the whole folder begins, at what was received since a day:
     /// whoever goes on with it after an interruption looks at no more than it
     /// would have. Where the server has gone back, what is known of the mails
-    /// from a UID on is forgotten.
+    /// from a UID on is forgotten, but for what a person is asked or has said:
+    /// that goes by the `Message-ID` from then on.
     pub fn look_back(
         &self,
         mailbox: &str,
@@ -309,8 +310,17 @@ impl Journal {
         if let Some(uid) = forget_from {
             change.execute(
                 "DELETE FROM outcome
-                 WHERE mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 AND uid >= ?4",
-                params![mailbox, folder, uid_validity, uid],
+                 WHERE mailbox = ?1 AND folder = ?2 AND uid_validity = ?3 AND uid >= ?4
+                   AND NOT (message_id IS NOT NULL
+                     AND (kind = 'held' OR kind = 'ignored' AND ifnull(reason, '') IN (?5, ?6)))",
+                params![
+                    mailbox,
+                    folder,
+                    uid_validity,
+                    uid,
+                    PutAway::Dropped.code(),
+                    PutAway::Expired.code()
+                ],
             )?;
         }
         change.execute(

@@ -87,6 +87,46 @@ fn a_server_that_went_back_is_followed() {
 }
 
 #[test]
+fn what_a_person_is_asked_or_has_said_outlives_a_server_that_went_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    let with_id = |uid, kind| Record {
+        message_id: Some(format!("{uid}@example.com")),
+        ..record(uid, kind)
+    };
+    let unnamed = record(4, Kind::Held);
+    for record in [1, 2].map(|uid| with_id(uid, Kind::Held)) {
+        journal.record(&record, None, at(1)).unwrap();
+    }
+    journal
+        .record(&with_id(3, Kind::Ignored), None, at(1))
+        .unwrap();
+    journal.record(&unnamed, None, at(1)).unwrap();
+    let id = |uid| {
+        let held = journal.held(None, |_| true).unwrap();
+        let mail = held.iter().find(|mail| mail.place.uid == uid)?;
+        Some(mail.id)
+    };
+    let (first, second) = (id(1).unwrap(), id(2).unwrap());
+    journal.put_away(second, PutAway::Dropped, at(2)).unwrap();
+    journal.look_back("ops", "INBOX", 7, None, Some(1)).unwrap();
+    let place = |uid| record(uid, Kind::Held).place;
+    assert_eq!(id(1), Some(first));
+    let dropped = journal.was_put_away(&place(2), at(3)).unwrap();
+    assert_eq!(dropped, Some(PutAway::Dropped));
+    assert_eq!(journal.outcome(&place(3)).unwrap(), None);
+    assert_eq!(journal.outcome(&unnamed.place).unwrap(), None, "nameless");
+    // The same mails, and then others under their numbers.
+    for uid in [1, 2] {
+        let same = format!("{uid}@example.com");
+        let forgotten = |id| journal.forget_another(&place(uid), id).unwrap();
+        assert!(!forgotten(Some(&same)));
+        assert!(forgotten(Some("other@example.com")));
+        assert!(!forgotten(None), "it is forgotten already");
+    }
+}
+
+#[test]
 fn a_mail_looked_at_again_keeps_its_outcome_unless_it_was_open() {
     let folder = tempfile::tempdir().unwrap();
     let journal = journal(folder.path());

@@ -247,6 +247,7 @@ impl MailboxError {
         const TLS: &str = "mailbox-tls";
         const REFUSED: &str = "mailbox-login-refused";
         const LOST: &str = "mailbox-lost";
+        const PORT_AND_TLS: &str = "see that `port` and `tls` of the mailbox belong together: \"implicit\" with 993, \"starttls\" with 143";
         match self {
             Self::Connect { .. } => (
                 Class::Transient,
@@ -274,11 +275,7 @@ impl MailboxError {
                 TLS,
                 "if the server's certificate is signed by your own authority, name that in `ca-file`",
             ),
-            Self::NotTls { .. } => (
-                Class::Transient,
-                TLS,
-                "see that `port` and `tls` of the mailbox belong together: \"implicit\" with 993, \"starttls\" with 143",
-            ),
+            Self::NotTls { .. } => (Class::Transient, TLS, PORT_AND_TLS),
             Self::Pin { .. } => (
                 Class::Person,
                 TLS,
@@ -290,11 +287,7 @@ impl MailboxError {
                 "somebody on the way, or a broken server, speaks where only TLS may; use `tls = \"implicit\"` with port 993",
             ),
             Self::NoStartTls => (Class::Person, TLS, "use `tls = \"implicit\"` with port 993"),
-            Self::NotImap(_) => (
-                Class::Transient,
-                LOST,
-                "see that `port` and `tls` of the mailbox belong together",
-            ),
+            Self::NotImap(_) => (Class::Transient, LOST, PORT_AND_TLS),
             Self::LoginRefused { .. } => (
                 Class::Login,
                 REFUSED,

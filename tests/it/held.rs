@@ -56,7 +56,7 @@ fn looked_at(machine: &Machine, with_daemon: bool) -> Option<Daemon> {
     }
 }
 
-fn list(machine: &Machine) -> Vec<Value> {
+pub fn list(machine: &Machine) -> Vec<Value> {
     let printed = machine.ok(&["held", "list", "--json"]);
     let lines = printed.lines();
     lines
@@ -65,7 +65,7 @@ fn list(machine: &Machine) -> Vec<Value> {
 }
 
 /// The number of the only held mail.
-fn only(machine: &Machine) -> String {
+pub fn only(machine: &Machine) -> String {
     let held = list(machine);
     assert_eq!(held.len(), 1, "{held:?}");
     held[0]["id"].to_string()

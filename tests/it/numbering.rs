@@ -3,9 +3,10 @@
 
 use std::sync::Mutex;
 
+use crate::held::{list, only};
 use crate::meeting::{Meeting, USER, composite, machine, token_mail};
 use crate::support::folder::Folder;
-use crate::support::mail::newsletter;
+use crate::support::mail::{TokenMail, newsletter, token};
 use crate::support::scripted::{Options, Scripted};
 
 /// A server whose folder is another one at each connection; the last one stays.
@@ -209,6 +210,51 @@ async fn what_came_in_a_long_absence_is_seen_in_a_folder_that_was_numbered_anew(
         machine.ok(&["run", "--once"]);
         assert_eq!(machine.credential(USER).is_some(), is_seen, "{day}");
     }
+}
+
+fn forged(seed: u64) -> TokenMail {
+    TokenMail::new(USER, &token(seed), jiff::Timestamp::now()).forged()
+}
+
+/// The folder is looked through at every connection, and a person is not asked
+/// twice about one mail; but about another that has its number.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_dropped_stays_so_on_a_server_without_uidvalidity() {
+    let folder = |mail: &TokenMail| Folder {
+        uid_validity: None,
+        ..Folder::empty().with(5, mail)
+    };
+    let (dropped, other) = (folder(&forged(2)), folder(&forged(3)));
+    let server = server(vec![dropped.clone(), dropped.clone(), dropped, other]).await;
+    let machine = machine(&server, "");
+    machine.ok(&["run", "--once"]);
+    let id = only(&machine);
+    machine.ok(&["run", "--once"]);
+    assert_eq!(only(&machine), id, "it is the same mail");
+    machine.ok(&["held", "drop", &id]);
+    machine.ok(&["run", "--once"]);
+    assert!(list(&machine).is_empty());
+    let ended = machine.run(&["--log", "warn", "run", "--once"]);
+    assert!(ended.stderr.contains("notice.held"), "{}", ended.stderr);
+    assert_eq!(list(&machine).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_waits_is_not_forgotten_where_a_server_goes_back_in_time() {
+    let folder = |mod_seq: u64| Folder {
+        capabilities: "IMAP4rev1 IDLE CONDSTORE",
+        mod_seq: Some(mod_seq),
+        ..Folder::empty().with(1, &forged(2)).on(1, "01-Jan-2020")
+    };
+    let server = server(vec![folder(900), folder(500)]).await;
+    let machine = machine(&server, "since = \"all\"");
+    machine.ok(&["run", "--once"]);
+    let id = only(&machine);
+    let text = std::fs::read_to_string(machine.config_file()).unwrap();
+    machine.configure(&text.replace("since = \"all\"", "since = \"30d\""));
+    let ended = machine.run(&["--log", "info", "run", "--once"]);
+    assert!(ended.stderr.contains("mailbox.modseq"), "{}", ended.stderr);
+    assert_eq!(only(&machine), id);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,7 +101,7 @@ impl Worker {
         let mut records = Vec::new();
         let mut known_before = Vec::new();
         for report in reports {
-            let known = self.journal.outcome(&report.place)?;
+            let known = self.known(&report)?;
             let outcome = self.conclude_on(&mut desk, &report, known, now)?;
             if !report.dry_run {
                 records.push(self.record_of(&report, &outcome));
@@ -118,6 +118,21 @@ impl Worker {
         }
         self.tell_board()?;
         Ok(outcomes)
+    }
+
+    /// What became of a mail before, and not of another that had its number.
+    fn known(&self, report: &Report) -> Result<Option<Kind>, StateError> {
+        let known = self.journal.outcome(&report.place)?;
+        if matches!(known, Some(Kind::Held | Kind::Ignored))
+            && !report.dry_run
+            && let Some(envelope) = report.envelope()
+            && self
+                .journal
+                .forget_another(&report.place, envelope.message_id.as_deref())?
+        {
+            return Ok(None);
+        }
+        Ok(known)
     }
 
     /// What becomes of a mail, with what became of it before.
