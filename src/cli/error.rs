@@ -292,7 +292,7 @@ fn daemon(error: &DaemonError) -> (u8, Option<String>) {
         DaemonError::Unfinished { .. } => (
             UNREACHABLE,
             Some(
-                "the log says why at `sink.failed` and `credential.unchecked`; run it again, nothing is forgotten"
+                "the log says why at `sink.failed`, `credential.unchecked` and `salesforce.unwritten`; run it again"
                     .to_owned(),
             ),
         ),

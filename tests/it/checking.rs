@@ -214,7 +214,7 @@ struct Fault {
 impl Fault {
     fn new(name: &'static str, order: Order, answer: &'static str) -> Self {
         let (state, hint) = match answer {
-            "refused" => ("login-refused", "secret set account/"),
+            "refused" => ("login-refused", "reset the security token"),
             "password-expired" => ("login-refused", "set a new password in Salesforce"),
             "locked" => ("login-refused", "let an administrator unlock"),
             "restricted" => ("checking", "login IP ranges"),
