@@ -177,7 +177,7 @@ async fn a_waiting_mail_is_a_problem_and_what_was_taken_stays_taken() {
     daemon.wait_for("mailbox.watching", |_| true);
     let printed = world.machine.ok(&["resync", "--since", "all"]);
     assert!(
-        printed.contains("1 updated") && printed.contains("0 held"),
+        printed.contains("1 duplicate") && printed.contains("0 held"),
         "{printed}"
     );
     assert_eq!(world.machine.status()["held"], 0);
