@@ -313,9 +313,13 @@ fn state(error: &StateError) -> u8 {
     match error {
         StateError::ForeignFolder { .. } => PERMISSION,
         StateError::Folder { source, .. } if denied(source) => PERMISSION,
-        StateError::Vault(error) | StateError::Secret(SecretError::Vault(error)) => vault(error),
+        StateError::Vault(error)
+        | StateError::Entry(error)
+        | StateError::Secret(SecretError::Vault(error)) => vault(error),
         StateError::Journal(error) => journal(error),
-        StateError::Document { .. } | StateError::Vanished(_) => BAD_INPUT,
+        StateError::Document { .. } | StateError::Vanished(_) | StateError::KeyVanished => {
+            BAD_INPUT
+        }
         StateError::Secret(SecretError::File { source, .. }) if denied(source) => PERMISSION,
         StateError::Secret(_) => CONFIGURATION,
         StateError::Folder { .. } | StateError::Random | StateError::Stopped => FAILED,
@@ -351,7 +355,8 @@ fn vault(error: &VaultError) -> u8 {
         | VaultError::Stuck
         | VaultError::Stopped
         | VaultError::Thread(_)
-        | VaultError::NotText { .. } => match error.class() {
+        | VaultError::NotText { .. }
+        | VaultError::Ambiguous { .. } => match error.class() {
             vault::Class::Permission => PERMISSION,
             vault::Class::Transient | vault::Class::Person => FAILED,
         },

@@ -11,7 +11,7 @@ use super::looking::Tools;
 use super::state::{self, StateError};
 use super::worker::Worker;
 use super::{DaemonError, InboxError};
-use crate::api::{AccountState, CheckLine};
+use crate::api::{AccountState, AccountStatus, CheckLine};
 use crate::config::{Config, Mailbox, Tls};
 use crate::mailbox::{Access, Credential, MailboxError};
 use crate::sender::Keys;
@@ -102,37 +102,12 @@ impl Doctor {
     }
 
     async fn accounts(&self, report: &Report) {
-        match self.tools.worker.run(Worker::credentials).await {
+        match self.tools.worker.run(Worker::each_credential).await {
             Ok(accounts) => {
                 report.well("vault", "it opens, and the journal too").await;
                 self.lasting(report).await;
-                for account in accounts {
-                    let what = format!("account {}", account.username);
-                    match account.state {
-                        AccountState::Current => {
-                            report.well(&what, "the credential is there").await;
-                        }
-                        AccountState::NoToken => {
-                            report
-                                .well(&what, "the password is there; no token mail was found yet")
-                                .await;
-                        }
-                        AccountState::Checking => {
-                            report
-                                .well(&what, "the newest token waits for its check")
-                                .await;
-                        }
-                        AccountState::PasswordMissing | AccountState::LoginRefused => {
-                            let found = if account.state == AccountState::LoginRefused {
-                                "Salesforce refuses the credential"
-                            } else {
-                                "the Salesforce password is not known"
-                            };
-                            let hint =
-                                format!("run `tokenwatch secret set account/{}`", account.username);
-                            report.ill(&what, found.to_owned(), hint).await;
-                        }
-                    }
+                for (username, stands) in accounts {
+                    account(&username, stands, report).await;
                 }
             }
             Err(error) => {
@@ -150,6 +125,31 @@ impl Doctor {
                 )
                 .await;
         }
+    }
+}
+
+async fn account(username: &str, stands: Result<AccountStatus, StateError>, report: &Report) {
+    let what = format!("account {username}");
+    let state = match stands {
+        Ok(status) => status.state,
+        Err(error) => {
+            let found = crate::chain(&error);
+            return report.ill(&what, found, error.hint()).await;
+        }
+    };
+    let (is_well, found) = match state {
+        AccountState::Current => (true, "the credential is there"),
+        AccountState::NoToken => (true, "the password is there; no token mail was found yet"),
+        AccountState::Checking => (true, "the newest token waits for its check"),
+        AccountState::PasswordMissing => (false, "the Salesforce password is not known"),
+        AccountState::LoginRefused => (false, "Salesforce refuses the credential"),
+        AccountState::Unreadable => (false, "what is kept for it cannot be used"),
+    };
+    if is_well {
+        report.well(&what, found).await;
+    } else {
+        let hint = format!("run `tokenwatch secret set account/{username}`");
+        report.ill(&what, found.to_owned(), hint).await;
     }
 }
 

@@ -5,12 +5,12 @@
 //! read at once, decided on the desk, and written in one go: the vault first,
 //! then the journal, and only then is anything said of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::super::state::StateError;
-use super::accounts::{document_name, rules};
+use super::accounts::{UNREADABLE, document_name, rules};
 use super::standing::stands;
 use super::tell::tell;
 use super::{SecretName, Worker};
@@ -61,13 +61,18 @@ impl Desk {
 }
 
 impl Worker {
-    /// A desk with all that is kept for these accounts, read at once.
+    /// A desk with all that is kept for these accounts, read at once. Where an
+    /// entry cannot be used, each is read when it is asked for, and the error is
+    /// that of the account which asks for the bad one.
     pub(super) fn desk<'a>(
         &self,
         accounts: impl IntoIterator<Item = &'a config::Account>,
     ) -> Result<Desk, StateError> {
-        let mut keys = Vec::new();
-        let mut add = |service: &str, user: &str| keys.push((service.to_owned(), user.to_owned()));
+        // Many mails may be of one account.
+        let mut keys = BTreeSet::new();
+        let mut add = |service: &str, user: &str| {
+            keys.insert((service.to_owned(), user.to_owned()));
+        };
         for account in accounts {
             add(INTERNAL_SERVICE, &document_name(&account.username));
             add(&self.config.vault.service, &account.username);
@@ -76,9 +81,14 @@ impl Worker {
                 add(INTERNAL_SERVICE, &name.to_string());
             }
         }
-        let found = self.vault.read_all(&keys)?;
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let seen = match self.vault.read_all(&keys) {
+            Ok(found) => keys.into_iter().zip(found).collect(),
+            Err(error) if error.is_of_one_entry() => BTreeMap::new(),
+            Err(error) => return Err(error.into()),
+        };
         Ok(Desk {
-            seen: keys.into_iter().zip(found).collect(),
+            seen,
             ..Desk::default()
         })
     }
@@ -107,15 +117,21 @@ impl Worker {
         records: &[(Record, Option<Cursor>)],
         now: Timestamp,
     ) -> Result<(), StateError> {
+        // Those that were not well can be read now.
+        let usernames = desk.changes.iter().map(|c| &c.configured.username);
+        let recovered: BTreeSet<String> = usernames
+            .filter(|username| self.unsettled.contains_key(*username))
+            .map(|username| username.to_lowercase())
+            .collect();
         // Until it is done: what fails here in the middle is tried again.
         for change in &desk.changes {
-            self.unsettled.insert(change.configured.username.clone());
+            self.unsettle(&change.configured.username);
         }
         let has_written = !desk.writes.is_empty();
         self.vault.write_all(desk.writes)?;
         let generation = self.vault.generation().filter(|_| has_written);
         let wants = &desk.wants;
-        let noted = self.journal.together(|journal| {
+        let (noted, again) = self.journal.together(|journal| {
             let mut noted = false;
             for (username, wanted) in wants {
                 noted |= journal.want(username, wanted, super::outbox::new_id, now)?;
@@ -126,8 +142,21 @@ impl Worker {
             if let Some(generation) = generation {
                 journal.note_vault(generation)?;
             }
-            Ok(noted)
+            let mut again = 0;
+            if !recovered.is_empty() {
+                let of = |username: &str| recovered.contains(&username.to_lowercase());
+                again = journal.look_again_at_held(UNREADABLE, of, now)?;
+            }
+            Ok((noted, again))
         })?;
+        if again > 0 {
+            tracing::info!(
+                event = "notice.again",
+                mails = again,
+                "mails that were held because their account could not be used are looked at again"
+            );
+            self.again.send_replace(());
+        }
         if noted {
             self.bell.notify_one();
         }

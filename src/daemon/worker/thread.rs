@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::super::board::Board;
 use super::super::state::StateError;
@@ -18,6 +18,7 @@ pub struct Handle {
     jobs: mpsc::Sender<Job>,
     board: Arc<Board>,
     bell: Arc<Notify>,
+    again: watch::Sender<()>,
 }
 
 /// Puts a worker on its own thread. The receiver hears of its end.
@@ -27,6 +28,7 @@ pub(in crate::daemon) fn start(
     let (jobs, mut queue) = mpsc::channel::<Job>(64);
     let (ended, end) = oneshot::channel();
     let (board, bell) = (Arc::clone(&worker.board), Arc::clone(&worker.bell));
+    let again = worker.again.clone();
     std::thread::Builder::new()
         .name("worker".into())
         .spawn(move || {
@@ -41,13 +43,24 @@ pub(in crate::daemon) fn start(
             // Nobody needs to be there any more.
             ended.send(()).unwrap_or_default();
         })?;
-    Ok((Handle { jobs, board, bell }, end))
+    let handle = Handle {
+        jobs,
+        board,
+        bell,
+        again,
+    };
+    Ok((handle, end))
 }
 
 impl Handle {
     /// Rung where an errand may be due.
     pub(in crate::daemon) fn bell(&self) -> Arc<Notify> {
         Arc::clone(&self.bell)
+    }
+
+    /// Tells where mails that were held have become undecided.
+    pub(in crate::daemon) fn again(&self) -> watch::Receiver<()> {
+        self.again.subscribe()
     }
 
     /// Has something done, and waits for it. A failure is put on the board.
@@ -66,6 +79,8 @@ impl Handle {
             Ok(_) => self.board.worker_is_well(),
             // Where a secret is elsewhere, that is not the storage's fault.
             Err(StateError::Secret(_)) => {}
+            // The account's problem is on the board.
+            Err(error) if error.is_of_one_account() => {}
             Err(error) => self.board.worker_failed(crate::chain(error), error.hint()),
         }
         result
