@@ -347,7 +347,7 @@ impl Worker {
         let now = Timestamp::now();
         let mut desk = self.desk(&config.accounts)?;
         let mut stand = |configured: &config::Account| {
-            let account = self.account(&mut desk, &configured.username)?;
+            let account = self.all_of(&mut desk, &configured.username)?;
             let password = self.password(&mut desk, configured, true)?;
             Ok::<_, StateError>(stands(configured, &account, password.print(), now).status)
         };
