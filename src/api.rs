@@ -102,6 +102,22 @@ pub struct AccountStatus {
     pub next_check: Option<Timestamp>,
 }
 
+impl AccountStatus {
+    /// That of an account of which nothing can be said.
+    pub fn unreadable(username: String) -> Self {
+        Self {
+            username,
+            state: AccountState::Unreadable,
+            token_received: None,
+            version: None,
+            verified: None,
+            fingerprint: None,
+            answer: None,
+            next_check: None,
+        }
+    }
+}
+
 /// How an account stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -116,6 +132,8 @@ pub enum AccountState {
     LoginRefused,
     /// No token mail was found yet.
     NoToken,
+    /// What is kept for it cannot be used.
+    Unreadable,
 }
 
 /// Something that is wrong.

@@ -298,7 +298,10 @@ fn daemon(error: &DaemonError) -> (u8, Option<String>) {
         ),
         DaemonError::Undecided(_) => (
             UNREACHABLE,
-            Some("the DNS does not answer; run it again, the mails are not forgotten".to_owned()),
+            Some(
+                "the DNS does not answer, or a server does not hand a mail out: the log says which at `notice.undecided`; run it again, the mails are not forgotten"
+                    .to_owned(),
+            ),
         ),
         DaemonError::Thread(_) | DaemonError::WorkerGone => (FAILED, None),
     }
@@ -332,9 +335,11 @@ fn state(error: &StateError) -> u8 {
     match error {
         StateError::ForeignFolder { .. } => PERMISSION,
         StateError::Folder { source, .. } if denied(source) => PERMISSION,
-        StateError::Vault(error) => vault(error),
+        StateError::Vault(error) | StateError::Entry(error) => vault(error),
         StateError::Journal(error) => journal(error),
-        StateError::Document { .. } | StateError::Vanished(_) => BAD_INPUT,
+        StateError::Document { .. } | StateError::Vanished(_) | StateError::KeyVanished => {
+            BAD_INPUT
+        }
         StateError::Secret(SecretError::File { source, .. }) if denied(source) => PERMISSION,
         StateError::Secret(_) => CONFIGURATION,
         StateError::Folder { .. } | StateError::Random | StateError::Stopped => FAILED,
@@ -370,7 +375,8 @@ fn vault(error: &VaultError) -> u8 {
         | VaultError::Stuck
         | VaultError::Stopped
         | VaultError::Thread(_)
-        | VaultError::NotText { .. } => match error.class() {
+        | VaultError::NotText { .. }
+        | VaultError::Ambiguous { .. } => match error.class() {
             vault::Class::Permission => PERMISSION,
             vault::Class::Transient | vault::Class::Person => FAILED,
         },

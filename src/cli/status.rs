@@ -140,6 +140,7 @@ pub(super) fn account_line(account: &crate::api::AccountStatus) -> String {
         AccountState::PasswordMissing => "password missing",
         AccountState::LoginRefused => "login refused",
         AccountState::NoToken => "no token yet",
+        AccountState::Unreadable => "cannot be read: run `tokenwatch check`",
     };
     let username = &account.username;
     if let (Some(version), Some(received), Some(fingerprint)) = (

@@ -46,7 +46,7 @@ fn move_to(config: &Config, to: Backend, replace: bool) -> anyhow::Result<()> {
     let services = [crate::INTERNAL_SERVICE, config.vault.service.as_str()];
     let count = source
         .move_to(&target, &services, replace)
-        .map_err(StateError::Vault)?;
+        .map_err(StateError::from)?;
     let mut err = anstream::stderr().lock();
     let (from, to) = (from.word(), to.word());
     writeln!(

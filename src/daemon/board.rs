@@ -4,7 +4,7 @@
 //! Nothing here waits for a mail server or a vault, so that `status` answers
 //! when they do not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -123,13 +123,20 @@ pub(super) struct Trouble {
     pub(super) hint: String,
 }
 
+/// What is wrong with what is kept for one account.
+#[derive(Clone, Debug)]
+pub(super) struct Unsettled {
+    pub(super) error: String,
+    pub(super) hint: String,
+}
+
 /// What the worker tells of all that it keeps.
 pub(super) struct Kept {
     pub(super) accounts: Vec<Stands>,
     pub(super) sinks: Vec<SinkStatus>,
     pub(super) held: u32,
     pub(super) undecided: u32,
-    pub(super) unsettled: BTreeSet<String>,
+    pub(super) unsettled: BTreeMap<String, Option<Unsettled>>,
 }
 
 struct Inner {
@@ -140,7 +147,7 @@ struct Inner {
     /// Mails whose sender cannot be judged, and since when there are any.
     undecided: Option<(u32, Timestamp)>,
     /// Accounts that could not be read or written, and since when.
-    unsettled: Option<(BTreeSet<String>, Timestamp)>,
+    unsettled: BTreeMap<String, (Option<Unsettled>, Timestamp)>,
     /// What is wrong with the vault or the journal.
     worker: Option<Problem>,
     /// Since when there is what trouble with an account.
@@ -195,7 +202,7 @@ impl Board {
                 sinks: Vec::new(),
                 held: 0,
                 undecided: None,
-                unsettled: None,
+                unsettled: BTreeMap::new(),
                 worker: None,
                 trouble_since: BTreeMap::new(),
             }),
@@ -291,8 +298,15 @@ impl Board {
         inner.accounts = accounts;
         inner.sinks = sinks;
         inner.held = held;
-        let since = inner.unsettled.as_ref().map_or(now, |(_, since)| *since);
-        inner.unsettled = (!unsettled.is_empty()).then_some((unsettled, since));
+        let before = std::mem::take(&mut inner.unsettled);
+        let since = |username: &String| before.get(username).map_or(now, |(_, since)| *since);
+        inner.unsettled = unsettled
+            .into_iter()
+            .map(|(username, why)| {
+                let since = since(&username);
+                (username, (why, since))
+            })
+            .collect();
         let since = inner.undecided.map_or(now, |(_, since)| since);
         inner.undecided = (undecided > 0).then_some((undecided, since));
         drop(inner);
@@ -339,16 +353,7 @@ impl Board {
             hint: "add an [[account]] with the Salesforce username".to_owned(),
             since,
         }));
-        problems.extend(inner.unsettled.iter().map(|(usernames, since)| {
-            let usernames: Vec<&str> = usernames.iter().map(String::as_str).collect();
-            Problem {
-                code: "account-unsettled".to_owned(),
-                title: format!("what is kept for {} could not be read or written", usernames.join(", ")),
-                hint: "see that the vault is there, unlocked, and the disk not full; it is tried again each minute"
-                    .to_owned(),
-                since: *since,
-            }
-        }));
+        problems.extend(unsettled(&inner.unsettled));
         problems.extend(inner.undecided.map(|(count, since)| {
             Problem {
                 code: "sender-undecided".to_owned(),
@@ -422,6 +427,35 @@ impl Board {
             inner.held
         )
     }
+}
+
+/// Accounts that could not be read or written: those with a problem of their own
+/// each by itself, and together those that share the vault's.
+fn unsettled(accounts: &BTreeMap<String, (Option<Unsettled>, Timestamp)>) -> Vec<Problem> {
+    let problem = |title, hint: &str, since| Problem {
+        code: "account-unsettled".to_owned(),
+        title,
+        hint: format!("{hint}; it is tried again each minute"),
+        since,
+    };
+    let mut problems = Vec::new();
+    let (mut others, mut first) = (Vec::new(), Timestamp::MAX);
+    for (username, (why, since)) in accounts {
+        if let Some(why) = why {
+            let title = format!("what is kept for {username} cannot be used: {}", why.error);
+            problems.push(problem(title, &why.hint, *since));
+        } else {
+            others.push(username.as_str());
+            first = first.min(*since);
+        }
+    }
+    if !others.is_empty() {
+        let others = others.join(", ");
+        let title = format!("what is kept for {others} could not be read or written");
+        let hint = "see that the vault is there, unlocked, and the disk not full";
+        problems.push(problem(title, hint, first));
+    }
+    problems
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::looking::Tools;
 use super::state::{self, StateError};
 use super::worker::Worker;
 use super::{DaemonError, InboxError};
-use crate::api::{AccountState, CheckLine};
+use crate::api::{AccountState, AccountStatus, CheckLine};
 use crate::config::{Auth, Config, Mailbox, Receiver, Tls};
 use crate::mailbox::{Access, Credential, MailboxError};
 use crate::sender::Keys;
@@ -128,40 +128,12 @@ impl Doctor {
     }
 
     async fn accounts(&self, report: &Report) {
-        match self.tools.worker.run(Worker::credentials).await {
+        match self.tools.worker.run(Worker::each_credential).await {
             Ok(accounts) => {
                 report.well("vault", "it opens, and the journal too").await;
                 self.lasting(report).await;
-                for account in accounts {
-                    let what = format!("account {}", account.username);
-                    match account.state {
-                        AccountState::Current => {
-                            report.well(&what, "the credential is there").await;
-                        }
-                        AccountState::NoToken => {
-                            report
-                                .well(&what, "the password is there; no token mail was found yet")
-                                .await;
-                        }
-                        AccountState::Checking => {
-                            report
-                                .well(&what, "the newest token waits for its check")
-                                .await;
-                        }
-                        AccountState::PasswordMissing | AccountState::LoginRefused => {
-                            let set =
-                                format!("run `tokenwatch secret set account/{}`", account.username);
-                            let (found, hint) = if account.state == AccountState::LoginRefused {
-                                let hint = format!(
-                                    "if the password was changed, {set}; if not, reset the security token in Salesforce: the same two are not tried again"
-                                );
-                                ("Salesforce refuses the credential", hint)
-                            } else {
-                                ("the Salesforce password is not known", set)
-                            };
-                            report.ill(&what, found.to_owned(), hint).await;
-                        }
-                    }
+                for (username, stands) in accounts {
+                    account(&username, stands, report).await;
                 }
             }
             Err(error) => {
@@ -191,6 +163,41 @@ fn set_up(receiver: &Receiver) -> &'static str {
         Receiver::Systemd { .. } => {
             "it is set up; whether the unit is there and may be reloaded was not tried"
         }
+    }
+}
+
+async fn account(username: &str, stands: Result<AccountStatus, StateError>, report: &Report) {
+    let what = format!("account {username}");
+    let state = match stands {
+        Ok(status) => status.state,
+        Err(error) => {
+            let found = crate::chain(&error);
+            return report.ill(&what, found, error.hint()).await;
+        }
+    };
+    let set = format!("run `tokenwatch secret set account/{username}`");
+    let (is_well, found, hint) = match state {
+        AccountState::Current => (true, "the credential is there", set),
+        AccountState::NoToken => (
+            true,
+            "the password is there; no token mail was found yet",
+            set,
+        ),
+        AccountState::Checking => (true, "the newest token waits for its check", set),
+        AccountState::PasswordMissing => (false, "the Salesforce password is not known", set),
+        AccountState::LoginRefused => (
+            false,
+            "Salesforce refuses the credential",
+            format!(
+                "if the password was changed, {set}; if not, reset the security token in Salesforce: the same two are not tried again"
+            ),
+        ),
+        AccountState::Unreadable => (false, "what is kept for it cannot be used", set),
+    };
+    if is_well {
+        report.well(&what, found).await;
+    } else {
+        report.ill(&what, found.to_owned(), hint).await;
     }
 }
 

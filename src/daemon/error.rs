@@ -66,8 +66,8 @@ pub enum DaemonError {
         /// So many credentials wait for their check.
         checks: usize,
     },
-    /// The senders of some mails could not be judged.
-    #[error("the senders of {0} mails cannot be judged now")]
+    /// Some mails, or their senders, could not be judged.
+    #[error("{0} mails cannot be judged now")]
     Undecided(usize),
 }
 

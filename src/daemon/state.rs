@@ -32,7 +32,10 @@ pub enum StateError {
     },
     /// The vault failed.
     #[error("the vault cannot be used")]
-    Vault(#[from] VaultError),
+    Vault(#[source] VaultError),
+    /// One entry of the vault cannot be used.
+    #[error("an entry of the vault cannot be used")]
+    Entry(#[source] VaultError),
     /// The journal failed.
     #[error("the journal cannot be used")]
     Journal(#[from] JournalError),
@@ -47,6 +50,9 @@ pub enum StateError {
     /// The vault has nothing of an account whose tokens were taken.
     #[error("the vault has lost what was kept for {0}")]
     Vanished(String),
+    /// The vault has no key of the keyed hashes, and hashes were made with it.
+    #[error("the vault has lost the key of the fingerprints")]
+    KeyVanished,
     /// A secret that is kept elsewhere cannot be read.
     #[error("a secret cannot be read")]
     Secret(#[from] SecretError),
@@ -56,6 +62,16 @@ pub enum StateError {
     /// The worker has stopped.
     #[error("the worker has stopped")]
     Stopped,
+}
+
+impl From<VaultError> for StateError {
+    fn from(error: VaultError) -> Self {
+        if error.is_of_one_entry() {
+            Self::Entry(error)
+        } else {
+            Self::Vault(error)
+        }
+    }
 }
 
 impl StateError {
@@ -68,7 +84,24 @@ impl StateError {
             Self::Folder { .. }
             | Self::ForeignFolder { .. }
             | Self::Document { .. }
-            | Self::Vanished(_) => false,
+            | Self::Entry(_)
+            | Self::Vanished(_)
+            | Self::KeyVanished => false,
+        }
+    }
+
+    /// Whether it is met account by account: it is told of the account in whose
+    /// work it arises, which is tried again, and the others go on.
+    pub(super) fn is_of_one_account(&self) -> bool {
+        match self {
+            Self::Entry(_) | Self::Document { .. } | Self::Vanished(_) | Self::KeyVanished => true,
+            Self::Folder { .. }
+            | Self::ForeignFolder { .. }
+            | Self::Vault(_)
+            | Self::Journal(_)
+            | Self::Secret(_)
+            | Self::Random
+            | Self::Stopped => false,
         }
     }
 
@@ -82,12 +115,12 @@ impl StateError {
             Self::ForeignFolder { owner, .. } => {
                 format!("run the command as that user: `sudo -u '#{owner}' tokenwatch …`")
             }
-            Self::Vault(error) => error.hint().to_owned(),
+            Self::Vault(error) | Self::Entry(error) => error.hint().to_owned(),
             Self::Journal(error) => error.hint().to_owned(),
             Self::Document { .. } => {
                 "put the vault back from a backup, or update tokenwatch".to_owned()
             }
-            Self::Vanished(_) => {
+            Self::Vanished(_) | Self::KeyVanished => {
                 "unlock or put back the vault; to start afresh, stop the daemon and move journal.db away"
                     .to_owned()
             }

@@ -103,6 +103,34 @@ impl Journal {
         Ok(change.execute(params![before, why.code(), why.detail(), now])?)
     }
 
+    /// What is held for `reason` waits for nobody any more where `of` says so of
+    /// whose token it is: it is looked at again by itself. How many that are.
+    pub fn look_again_at_held(
+        &self,
+        reason: &str,
+        of: impl Fn(&str) -> bool,
+        now: Timestamp,
+    ) -> Result<usize, JournalError> {
+        let sql = "SELECT id, username FROM outcome
+            WHERE kind = 'held' AND reason = ?1 AND username IS NOT NULL";
+        let mut query = self.db.prepare_cached(sql)?;
+        let mut rows = query.query([reason])?;
+        let mut ids: Vec<i64> = Vec::new();
+        while let Some(row) = rows.next()? {
+            if of(&row.get::<_, String>(1)?) {
+                ids.push(row.get(0)?);
+            }
+        }
+        // It has as long to be judged as a mail that has just come.
+        let sql = "UPDATE outcome SET kind = 'undecided', first_seen = ?2, decided = ?2
+            WHERE id = ?1";
+        let mut change = self.db.prepare_cached(sql)?;
+        for id in &ids {
+            change.execute(params![id, now.as_second()])?;
+        }
+        Ok(ids.len())
+    }
+
     /// The mail at this place has this `Message-ID`. One that waits there, or
     /// was put away, under another is gone, for its server went back: `true`
     /// where that is so, and it is forgotten.

@@ -444,6 +444,15 @@ impl Journal {
         Ok(query.query_row([username], |row| row.get(0))?)
     }
 
+    /// Whether anything was ever taken, of whichever account: what was noted of it
+    /// has keyed hashes.
+    pub fn has_taken_any(&self) -> Result<bool, JournalError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM outcome WHERE kind = 'updated')
+            OR EXISTS (SELECT 1 FROM outbox)";
+        let mut query = self.db.prepare_cached(sql)?;
+        Ok(query.query_row([], |row| row.get(0))?)
+    }
+
     /// How many mails have this outcome. A folder that was numbered anew shows
     /// its mails a second time, so only its present numbers count.
     /// `counts` says of which mailbox and folder they do.

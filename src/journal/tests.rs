@@ -465,3 +465,31 @@ fn the_outbox_holds_one_parcel_for_a_sink_and_account_the_newest() {
     journal.forget_parcel(key).unwrap();
     assert!(journal.parcels().unwrap().is_empty());
 }
+
+/// What was held for one account's sake waits no more, and has as long as a new mail.
+#[test]
+fn what_was_held_for_a_reason_is_looked_at_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    let mails = [
+        (1, Kind::Held, "unreadable", Some("a")),
+        (2, Kind::Held, "unreadable", Some("b")),
+        (3, Kind::Held, "dkim", Some("a")),
+        (4, Kind::Ignored, "unreadable", Some("a")),
+        (5, Kind::Held, "unreadable", None),
+    ];
+    for (uid, kind, reason, username) in mails {
+        let record = Record {
+            reason: Some(reason.into()),
+            username: username.map(str::to_owned),
+            ..record(uid, kind)
+        };
+        let then = Timestamp::UNIX_EPOCH;
+        journal.record(&record, None, then).unwrap();
+    }
+    let now = Timestamp::from_second(1_000).unwrap();
+    let look_again = || journal.look_again_at_held("unreadable", |of| of == "a", now);
+    assert_eq!(look_again().unwrap(), 1);
+    assert_eq!(journal.undecided("ops", "INBOX", 7).unwrap(), [(1, now)]);
+    assert_eq!(look_again().unwrap(), 0);
+}

@@ -2,8 +2,10 @@
 //!
 //! While a call that timed out has not come back, further ones fail at once
 //! instead of queueing behind it. It is done all the same when the store comes
-//! back: whoever writes must read before.
+//! back: whoever writes must read before. A store that panics has failed: it is
+//! opened again, as one that fails in any other way.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -45,7 +47,7 @@ impl Calls {
         std::thread::Builder::new()
             .name("vault".into())
             .spawn(move || {
-                let mut store = match open() {
+                let mut store = match caught(&open) {
                     Ok(store) => store,
                     Err(error) => {
                         // The receiver is gone only after its deadline.
@@ -59,7 +61,7 @@ impl Calls {
                 let mut well = true;
                 for job in queue {
                     // A service that was started anew does not know us any more.
-                    if !well && let Ok(again) = open() {
+                    if !well && let Ok(again) = caught(&open) {
                         store = again;
                     }
                     well = job(store.as_ref());
@@ -87,7 +89,7 @@ impl Calls {
         }
         let (answer, result) = mpsc::sync_channel(1);
         let job: Job = Box::new(move |store| {
-            let done = work(store);
+            let done = caught(|| work(store));
             let well = !matches!(done, Err(VaultError::Store(_) | VaultError::NoAccess));
             // Nobody waits any more after the deadline; the work was done all the same.
             answer.send(done).unwrap_or_default();
@@ -110,4 +112,15 @@ impl Calls {
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(VaultError::Stopped),
         }
     }
+}
+
+/// A library's panic must not take the thread, and with it the vault.
+fn caught<T>(work: impl FnOnce() -> Result<T, VaultError>) -> Result<T, VaultError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        tracing::error!(
+            event = "vault.panicked",
+            "the credential store's library went wrong"
+        );
+        Err(VaultError::Store("its library went wrong"))
+    })
 }

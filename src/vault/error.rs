@@ -58,10 +58,22 @@ pub enum VaultError {
     #[error("the vault's thread does not start")]
     Thread(#[source] io::Error),
     /// What is stored is no text.
-    #[error("what is stored for {user} is no text")]
+    #[error("what is stored for {user} ({service}) is no text")]
     NotText {
+        /// The entry's service.
+        service: String,
         /// The entry's user.
         user: String,
+    },
+    /// Another program has stored an item that answers to the same name.
+    #[error("the credential store has {} items for {user} ({service}): {}", items.len(), items.join(", "))]
+    Ambiguous {
+        /// The entry's service.
+        service: String,
+        /// The entry's user.
+        user: String,
+        /// The label and the place of each.
+        items: Vec<String>,
     },
 }
 
@@ -133,6 +145,11 @@ pub enum Class {
 }
 
 impl VaultError {
+    /// Whether it is one entry that cannot be used, and the store is well.
+    pub fn is_of_one_entry(&self) -> bool {
+        matches!(self, Self::NotText { .. } | Self::Ambiguous { .. })
+    }
+
     /// How the error is to be met.
     pub fn class(&self) -> Class {
         match self {
@@ -145,7 +162,8 @@ impl VaultError {
             | Self::NoRoom
             | Self::Differs { .. }
             | Self::NotMoved(_)
-            | Self::NotText { .. } => Class::Person,
+            | Self::NotText { .. }
+            | Self::Ambiguous { .. } => Class::Person,
             Self::File(error) => error.class(),
         }
     }
@@ -170,9 +188,13 @@ impl VaultError {
             }
             Self::NotMoved(_) => "nothing was removed: the store that was in use before is whole",
             Self::TimedOut | Self::Stuck => "see whether the keyring waits for its password",
-            Self::Store(_) | Self::Stopped | Self::Thread(_) | Self::NotText { .. } => {
-                "run `tokenwatch check`"
+            Self::NotText { .. } => {
+                "another program has written over it: put the item back from a backup, or set the secret again"
             }
+            Self::Ambiguous { .. } => {
+                "remove the item that tokenwatch has not made; its own has the label keyring:USER@SERVICE. Seahorse shows them, and `busctl --user call org.freedesktop.secrets PATH org.freedesktop.Secret.Item Delete` removes one"
+            }
+            Self::Store(_) | Self::Stopped | Self::Thread(_) => "run `tokenwatch check`",
         }
     }
 }
@@ -226,6 +248,30 @@ impl FileError {
             Self::NewerFormat(_) => "install the newer tokenwatch again",
         }
     }
+}
+
+impl VaultError {
+    /// What a store says of this entry.
+    pub(super) fn of_entry(error: keyring_core::Error, service: String, user: String) -> Self {
+        if let keyring_core::Error::Ambiguous(items) = error {
+            let items = items.iter().map(item).collect();
+            return Self::Ambiguous {
+                service,
+                user,
+                items,
+            };
+        }
+        error.into()
+    }
+}
+
+/// By what a person tells an item from another.
+fn item(entry: &keyring_core::Entry) -> String {
+    #[cfg(feature = "native")]
+    if let Some(item) = super::native::item(entry) {
+        return item;
+    }
+    format!("{:?}", entry.get_specifiers().unwrap_or_default())
 }
 
 impl From<keyring_core::Error> for VaultError {

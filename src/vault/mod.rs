@@ -126,12 +126,12 @@ impl Vault {
             match entry.get_secret() {
                 Ok(bytes) => {
                     let bytes = Zeroizing::new(bytes);
-                    let text =
-                        std::str::from_utf8(&bytes).map_err(|_| VaultError::NotText { user })?;
+                    let text = std::str::from_utf8(&bytes)
+                        .map_err(|_| VaultError::NotText { service, user })?;
                     Ok(Some(Secret::new(text.to_owned())))
                 }
                 Err(keyring_core::Error::NoEntry) => Ok(None),
-                Err(error) => Err(error.into()),
+                Err(error) => Err(VaultError::of_entry(error, service, user)),
             }
         })
     }
@@ -144,7 +144,8 @@ impl Vault {
         let (service, user, secret) = (service.to_owned(), user.to_owned(), secret.clone());
         self.calls.call(move |store| {
             let entry = store.build(&service, &user, None)?;
-            Ok(entry.set_secret(secret.expose().as_bytes())?)
+            let written = entry.set_secret(secret.expose().as_bytes());
+            written.map_err(|error| VaultError::of_entry(error, service, user))
         })
     }
 
@@ -186,7 +187,7 @@ impl Vault {
             match store.build(&service, &user, None)?.delete_credential() {
                 Ok(()) => Ok(true),
                 Err(keyring_core::Error::NoEntry) => Ok(false),
-                Err(error) => Err(error.into()),
+                Err(error) => Err(VaultError::of_entry(error, service, user)),
             }
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keyring_core::CredentialStore;
+use keyring_core::{CredentialStore, Entry};
 use zbus_secret_service_keyring_store::Store;
 use zbus_secret_service_keyring_store::cred::Wrapper;
 
@@ -29,4 +29,11 @@ pub(super) fn is_in_session(store: &CredentialStore, service: &str) -> Result<bo
             .downcast_ref::<Wrapper>()
             .is_some_and(|item| item.get_path().split('/').any(|part| part == "session"))
     }))
+}
+
+/// Label and path of an item. Others may have made it, so its label can be anything.
+pub(super) fn item(entry: &Entry) -> Option<String> {
+    let item = entry.as_any().downcast_ref::<Wrapper>()?;
+    let label = item.get_label().unwrap_or_default();
+    Some(format!("{label:?} ({})", item.get_path()))
 }

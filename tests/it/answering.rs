@@ -110,7 +110,7 @@ async fn a_run_that_ends_by_itself_tries_to_write_it_down_and_says_that_it_could
         } else {
             put(&rig, true);
             assert_eq!(code, Some(69), "{}", run.log());
-            assert!(run.log().contains("1 credentials not be checked"));
+            assert!(run.log().contains("1 credential could not be checked"));
         }
         let known = mends.then(|| composite(PASSWORD, 1)).flatten();
         assert_eq!(rig.machine.credential(USER), known);

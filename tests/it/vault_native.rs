@@ -131,6 +131,77 @@ async fn while_the_keyring_is_locked_nothing_is_lost() {
     assert_eq!(desktop.lookup("exalate", USER), composite);
 }
 
+/// Another program stores an item that answers to an account's name. Each of its entries is
+/// tried: the other account knows nothing of it, and the first is well when it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_there_twice_is_its_accounts_alone() {
+    const OTHER: &str = "b@example.com";
+    let desktop = Desktop::logged_in();
+    let server = ImapServer::start(Options::default()).await;
+    let machine = on(&desktop, &server);
+    let text = std::fs::read_to_string(machine.config_file()).unwrap();
+    machine.configure(&format!("{text}[[account]]\nusername = \"{OTHER}\"\n"));
+    machine.set_secret(&format!("account/{OTHER}"), "pass");
+    let both = |seed| {
+        server.deliver(&TokenMail::new(USER, &token(seed), Timestamp::now()).bytes());
+        server.deliver(&TokenMail::new(OTHER, &token(seed + 1), Timestamp::now()).bytes());
+    };
+    both(1);
+    machine.ok(&["run", "--once"]);
+    let document = format!("document/{USER}");
+    let mut daemon = machine.daemon();
+    for (seed, service, name) in [
+        (3, "exalate", USER),
+        (5, "tokenwatch", document.as_str()),
+        (7, "exalate", USER),
+    ] {
+        server.wait_idling(1).await;
+        desktop.store_another(service, name, "of another");
+        if seed == 7 {
+            // It is there already when the daemon starts.
+            daemon.stop();
+            daemon = machine.daemon();
+            daemon.wait_for("account.unreadable", |line| line["username"] == USER);
+            server.wait_idling(1).await;
+        }
+        both(seed);
+        let version = seed.div_ceil(2);
+        daemon.wait_for("credential.updated", |line| {
+            line["username"] == OTHER && line["version"] == version
+        });
+        let composite = |seed| Some(format!("pass{}", token(seed)));
+        let status = machine.wait_status(|status| status["held"] == 1);
+        assert_eq!(machine.credential(OTHER), composite(seed + 1));
+        let problems = status["problems"].as_array().unwrap();
+        let [problem] = &problems[..] else {
+            panic!("{status:#}");
+        };
+        assert_eq!(problem["code"], "account-unsettled");
+        let hint = problem["hint"].as_str().unwrap();
+        assert!(hint.contains("remove the item"), "{hint}");
+        let listed = machine.ok(&["credential", "list"]);
+        assert_eq!(listed.matches("cannot be read").count(), 1, "{listed}");
+        let checked = machine.run(&["check", "--offline"]).stdout;
+        for wanted in [
+            "✓ vault",
+            &format!("✗ account {USER}"),
+            &format!("✓ account {OTHER}"),
+        ] {
+            assert!(checked.contains(wanted), "{checked}");
+        }
+
+        let title = problem["title"].as_str().unwrap();
+        let (_, path) = title.split_once("\"of another\" (").expect(title);
+        desktop.remove(path.split_once(')').unwrap().0);
+        daemon.signal(rustix::process::Signal::HUP);
+        let status = machine.wait_status(|status| status["state"] == "healthy");
+        assert_eq!(status["held"], 0, "{status:#}");
+        assert_eq!(machine.credential(USER), composite(seed));
+        assert_eq!(desktop.lookup("exalate", USER), composite(seed));
+    }
+    daemon.stop();
+}
+
 #[test]
 fn no_bus_and_a_bus_without_a_keyring_are_said() {
     let (error, hint) = ("no Secret Service answers", "backend = \"file\"");

@@ -402,6 +402,48 @@ async fn a_vault_that_lost_an_account_is_not_taken_for_a_new_one() {
     assert_eq!(machine.credential(USER), None, "nothing is started afresh");
 }
 
+/// The mail comes while its account cannot be read, and nobody does anything but put the
+/// vault right.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_is_put_right_has_what_came_meanwhile() {
+    let server = ImapServer::start(Options::default()).await;
+    server.deliver(&TokenMail::new(USER, &token(1), ago(2)).bytes());
+    let machine = ready(&server);
+    machine.ok(&["run", "--once"]);
+    let aside = |file: &str| machine.folder.path().join(file);
+    let files = ["vault.key", "vault.age"];
+    for file in files {
+        std::fs::rename(machine.state_dir().join(file), aside(file)).unwrap();
+    }
+    machine.set_secret("mailbox/ops", "mailbox-pass");
+    let daemon = machine.daemon();
+    server.wait_idling(1).await;
+    server.deliver(&TokenMail::new(USER, &token(2), ago(1)).bytes());
+    daemon.wait_for("notice.held", |line| line["reason"] == "account-unreadable");
+    assert!(
+        machine
+            .ok(&["credential", "list"])
+            .contains("cannot be read")
+    );
+    let checked = machine.run(&["check", "--offline"]).stdout;
+    for wanted in ["✓ vault", &format!("✗ account {USER}")] {
+        assert!(checked.contains(wanted), "{checked}");
+    }
+    let held = machine.ok(&["held"]);
+    assert!(held.contains("looked at again by itself"), "{held}");
+
+    for file in files {
+        std::fs::rename(aside(file), machine.state_dir().join(file)).unwrap();
+    }
+    // What is done each minute is done now.
+    daemon.signal(rustix::process::Signal::HUP);
+    daemon.wait_for("credential.updated", |line| line["version"] == 2);
+    let status = machine.wait_status(|status| status["state"] == "healthy");
+    assert_eq!(status["held"], 0);
+    assert_eq!(machine.credential(USER), composite(2));
+    assert_eq!(daemon.count("account.unreadable"), 1, "it is told of once");
+}
+
 /// STARTTLS in front of the server that speaks TLS from the first byte.
 async fn starttls(to: u16, answer: &'static str) -> (u16, tokio::task::JoinSet<()>) {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};

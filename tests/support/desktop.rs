@@ -178,13 +178,37 @@ impl Desktop {
         (output.status.success()).then(|| String::from_utf8(output.stdout).unwrap())
     }
 
+    /// Another program stores an item under this name, with an attribute of its own.
+    pub fn store_another(&self, service: &str, username: &str, secret: &str) {
+        let mut store = self
+            .command("secret-tool")
+            .args(["store", "--label=of another", "service", service])
+            .args(["username", username, "application", "another"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = store.stdin.take().unwrap();
+        stdin.write_all(secret.as_bytes()).unwrap();
+        drop(stdin);
+        assert!(store.wait().unwrap().success());
+    }
+
+    /// Removes the item at this path.
+    pub fn remove(&self, path: &str) {
+        self.call(path, "org.freedesktop.Secret.Item.Delete", &[]);
+    }
+
     fn send(&self, method: &str, arguments: &[&str]) {
+        let method = format!("org.freedesktop.Secret.Service.{method}");
+        self.call("/org/freedesktop/secrets", &method, arguments);
+    }
+
+    fn call(&self, path: &str, method: &str, arguments: &[&str]) {
         let output = self
             .command("dbus-send")
             .args(["--session", "--print-reply"])
             .arg(format!("--dest={SERVICE}"))
-            .arg("/org/freedesktop/secrets")
-            .arg(format!("org.freedesktop.Secret.Service.{method}"))
+            .args([path, method])
             .args(arguments)
             .output()
             .unwrap();

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -55,12 +56,20 @@ impl Line {
         // The server has not refused IDLE.
         let mut idles = session.can_idle();
         let mut wake = Wake::Renew;
+        let mut again = self.tools.worker.again();
         loop {
             let begun = Instant::now();
             let pushes = idles && (!shares || session.is_notified());
             self.round(session, folders, wake, pushes).await?;
             watching.get_or_insert_with(Instant::now);
-            wake = self.wait(session, folders, pushes).await?;
+            wake = self.wait(session, folders, pushes, &again).await?;
+            // Mails that were held became undecided: they wait no longer.
+            if again.has_changed().unwrap_or(false) {
+                again.mark_unchanged();
+                for folder in folders.iter_mut() {
+                    folder.due = Some(Instant::now());
+                }
+            }
             if wake == Wake::Refused {
                 tracing::warn!(
                     event = "mailbox.idle-refused",
@@ -134,6 +143,7 @@ impl Line {
         session: &mut Session,
         folders: &[Watched],
         pushes: bool,
+        again: &watch::Receiver<()>,
     ) -> Result<Wake, InboxError> {
         let now = Instant::now();
         let open = folders.iter().filter(|folder| folder.is_open());
@@ -154,10 +164,13 @@ impl Line {
         let longest = until_look.min(until_due);
         let mut slept = self.slept.clone();
         slept.mark_unchanged();
+        let mut again = again.clone();
         let woken = async {
-            // Without a clock nobody wakes us, and the renewal does.
-            if slept.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            tokio::select! {
+                Ok(()) = slept.changed() => {}
+                Ok(()) = again.changed() => {}
+                // Without a clock nobody wakes us, and the renewal does.
+                else => std::future::pending().await,
             }
         };
         if pushes && any_open {

@@ -19,6 +19,10 @@ use crate::journal::Kind;
 use crate::rotation::{self, Account, Action, Event, Label, Reception, Rules};
 use crate::secret::Secret;
 
+/// Why a mail is held whose account cannot be used. When it can, the mail is looked
+/// at again.
+pub(super) const UNREADABLE: &str = "account-unreadable";
+
 impl Worker {
     /// Hands a trusted notice to the rotation, and puts what follows on the desk.
     pub(super) fn take(
@@ -30,18 +34,30 @@ impl Worker {
         dry_run: bool,
         now: Timestamp,
     ) -> Result<Outcome, StateError> {
-        let account = match self.account(desk, &configured.username) {
-            // What is wrong with one account must not stop the others' mails.
-            Err(error @ (StateError::Document { .. } | StateError::Vanished(_))) => {
-                return Ok(Outcome::because(
-                    Kind::Held,
-                    "account-unreadable",
-                    crate::chain(&error),
-                )
-                .of(&configured.username));
+        match self.taken(desk, configured, event, taken_before, dry_run, now) {
+            Err(error) if error.is_of_one_account() => {
+                Ok(self.held_as_unreadable(&configured.username, &error))
             }
-            account => account?,
-        };
+            taken => taken,
+        }
+    }
+
+    /// What is wrong with one account must not stop the others' mails.
+    pub(super) fn held_as_unreadable(&mut self, username: &str, error: &StateError) -> Outcome {
+        self.cannot_use(username, error);
+        Outcome::because(Kind::Held, UNREADABLE, crate::chain(error)).of(username)
+    }
+
+    fn taken(
+        &mut self,
+        desk: &mut Desk,
+        configured: &config::Account,
+        event: Event,
+        taken_before: bool,
+        dry_run: bool,
+        now: Timestamp,
+    ) -> Result<Outcome, StateError> {
+        let account = self.all_of(desk, &configured.username)?;
         let password = self.password(desk, configured, dry_run)?;
         let source = match &event {
             Event::Notice { source, .. } => Some(source.clone()),
@@ -98,7 +114,8 @@ impl Worker {
         Ok(Some(job))
     }
 
-    /// Lets something happen to an account, on the desk.
+    /// Lets something happen to an account, on the desk. Of one that cannot be
+    /// used nothing is put there, and it is tried again.
     pub(super) fn let_happen(
         &mut self,
         desk: &mut Desk,
@@ -106,7 +123,23 @@ impl Worker {
         event: Event,
         now: Timestamp,
     ) -> Result<Option<CheckJob>, StateError> {
-        let account = self.account(desk, &configured.username)?;
+        let happened = self.happens(desk, configured, event, now);
+        if let Err(error) = &happened
+            && error.is_of_one_account()
+        {
+            self.cannot_use(&configured.username, error);
+        }
+        happened
+    }
+
+    fn happens(
+        &mut self,
+        desk: &mut Desk,
+        configured: &config::Account,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<Option<CheckJob>, StateError> {
+        let account = self.all_of(desk, &configured.username)?;
         let password = self.password(desk, configured, false)?;
         if let Password::Unreadable(error) = &password {
             let told = self.standing.get(&configured.username);
@@ -145,22 +178,31 @@ impl Worker {
         password: &Password,
     ) -> Result<(), StateError> {
         let username = &configured.username;
+        let service = self.config.vault.service.clone();
+        let mut document = None;
         if step.actions.contains(&Action::Store) {
-            let document = rotation::to_document(&step.account);
-            let document = document.map_err(|source| StateError::Document {
+            let written = rotation::to_document(&step.account);
+            document = Some(written.map_err(|source| StateError::Document {
                 username: username.clone(),
                 source,
-            })?;
-            desk.write(INTERNAL_SERVICE, &document_name(username), document);
+            })?);
         }
-        let mut publishes = false;
+        let mut entry = None;
         if step.actions.contains(&Action::Publish)
             && let Some(composite) = composite(&step.account, password)
         {
-            let service = self.config.vault.service.clone();
             let wanted = self.wanted(username, &composite)?;
+            let known = self.look_up(desk, &service, username)?;
+            entry = Some((wanted, known.as_ref() != Some(&composite), composite));
+        }
+        // Nothing fails from here on, so that all of it is on the desk or nothing.
+        if let Some(document) = document {
+            desk.write(INTERNAL_SERVICE, &document_name(username), document);
+        }
+        let mut publishes = false;
+        if let Some((wanted, is_another, composite)) = entry {
             desk.wants.push((username.clone(), wanted));
-            publishes = self.look_up(desk, &service, username)?.as_ref() != Some(&composite);
+            publishes = is_another;
             if publishes {
                 desk.write(&service, username, composite);
             }
@@ -200,6 +242,16 @@ impl Worker {
             version = previous.id, "a person wants the previous token back");
         self.tell_board()?;
         Ok(Some(previous.id))
+    }
+
+    /// The account, where all that is kept for it can be used, whether or not it is
+    /// needed now: what is well is tried no more, and its mails are looked at again.
+    fn all_of(&mut self, desk: &mut Desk, username: &str) -> Result<Account, StateError> {
+        let account = self.account(desk, username)?;
+        let service = self.config.vault.service.clone();
+        self.look_up(desk, &service, username)?;
+        self.key_is_there()?;
+        Ok(account)
     }
 
     pub(super) fn account(&self, desk: &mut Desk, username: &str) -> Result<Account, StateError> {
@@ -243,15 +295,32 @@ impl Worker {
 
     /// How the accounts stand.
     pub fn credentials(&mut self) -> Result<Vec<AccountStatus>, StateError> {
+        let found = self.each_credential()?;
+        let status = |(username, status): (String, Result<AccountStatus, _>)| {
+            status.unwrap_or_else(|_| AccountStatus::unreadable(username))
+        };
+        Ok(found.into_iter().map(status).collect())
+    }
+
+    /// How the accounts stand, or what is wrong with that one alone.
+    pub(in crate::daemon) fn each_credential(&mut self) -> Result<Each, StateError> {
         let config = Arc::clone(&self.config);
         let now = Timestamp::now();
         let mut desk = self.desk(&config.accounts)?;
-        let stand = |configured: &config::Account| {
+        let mut stand = |configured: &config::Account| {
+            let account = self.all_of(&mut desk, &configured.username)?;
             let password = self.password(&mut desk, configured, true)?;
-            let account = self.account(&mut desk, &configured.username)?;
-            Ok(stands(configured, &account, password.print(), now).status)
+            Ok::<_, StateError>(stands(configured, &account, password.print(), now).status)
         };
-        config.accounts.iter().map(stand).collect()
+        let mut each = Vec::new();
+        for configured in &config.accounts {
+            let stands = match stand(configured) {
+                Err(error) if !error.is_of_one_account() => return Err(error),
+                stands => stands,
+            };
+            each.push((configured.username.clone(), stands));
+        }
+        Ok(each)
     }
 
     /// Password and token as one, for who logs in to Salesforce.
@@ -290,6 +359,9 @@ impl Worker {
         Ok(account.versions.iter().rev().map(line).collect())
     }
 }
+
+/// Each account by itself.
+type Each = Vec<(String, Result<AccountStatus, StateError>)>;
 
 /// An account's Salesforce password, and its keyed hash.
 enum Password {

@@ -5,13 +5,13 @@
 //! read at once, decided on the desk, and written in one go: the vault first,
 //! then the journal, and only then is anything said of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::super::elsewhere::Shared;
 use super::super::state::StateError;
-use super::accounts::{document_name, rules};
+use super::accounts::{UNREADABLE, document_name, rules};
 use super::standing::stands;
 use super::tell::tell;
 use super::{SecretName, Worker};
@@ -37,6 +37,8 @@ pub(super) struct Desk {
     pub(super) changes: Vec<Change>,
     /// Of a file vault, where it was written: the number of that write.
     generation: Option<u64>,
+    /// The usernames, in lower case, of those that can be used again.
+    recovered: BTreeSet<String>,
 }
 
 /// What happened to an account.
@@ -66,13 +68,18 @@ impl Desk {
 }
 
 impl Worker {
-    /// A desk with all that is kept for these accounts, read at once.
+    /// A desk with all that is kept for these accounts, read at once. Where an
+    /// entry cannot be used, each is read when it is asked for, and the error is
+    /// that of the account which asks for the bad one.
     pub(super) fn desk<'a>(
         &self,
         accounts: impl IntoIterator<Item = &'a config::Account>,
     ) -> Result<Desk, StateError> {
-        let (mut keys, mut elsewhere) = (Vec::new(), BTreeMap::new());
-        let mut add = |service: &str, user: &str| keys.push((service.to_owned(), user.to_owned()));
+        // Many mails may be of one account.
+        let (mut keys, mut elsewhere) = (BTreeSet::new(), BTreeMap::new());
+        let mut add = |service: &str, user: &str| {
+            keys.insert((service.to_owned(), user.to_owned()));
+        };
         for account in accounts {
             add(INTERNAL_SERVICE, &document_name(&account.username));
             add(&self.config.vault.service, &account.username);
@@ -83,9 +90,14 @@ impl Worker {
                 elsewhere.insert(account.password.clone(), None);
             }
         }
-        let found = self.vault.read_all(&keys)?;
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let seen = match self.vault.read_all(&keys) {
+            Ok(found) => keys.into_iter().zip(found).collect(),
+            Err(error) if error.is_of_one_entry() => BTreeMap::new(),
+            Err(error) => return Err(error.into()),
+        };
         Ok(Desk {
-            seen: keys.into_iter().zip(found).collect(),
+            seen,
             elsewhere,
             ..Desk::default()
         })
@@ -121,9 +133,15 @@ impl Worker {
 
     /// The first half: what goes into the vault.
     pub(super) fn write_down(&mut self, desk: &mut Desk) -> Result<(), StateError> {
+        // Those that were not well can be read now.
+        let usernames = desk.changes.iter().map(|c| &c.configured.username);
+        desk.recovered = usernames
+            .filter(|username| self.unsettled.contains_key(*username))
+            .map(|username| username.to_lowercase())
+            .collect();
         // Until it is done: what fails here in the middle is tried again.
         for change in &desk.changes {
-            self.unsettled.insert(change.configured.username.clone());
+            self.unsettle(&change.configured.username);
         }
         let has_written = !desk.writes.is_empty();
         self.vault.write_all(std::mem::take(&mut desk.writes))?;
@@ -139,7 +157,8 @@ impl Worker {
         now: Timestamp,
     ) -> Result<(), StateError> {
         let (wants, generation) = (&desk.wants, desk.generation);
-        let noted = self.journal.together(|journal| {
+        let recovered = &desk.recovered;
+        let (noted, again) = self.journal.together(|journal| {
             let mut noted = false;
             for (username, wanted) in wants {
                 noted |= journal.want(username, wanted, super::outbox::new_id, now)?;
@@ -150,8 +169,21 @@ impl Worker {
             if let Some(generation) = generation {
                 journal.note_vault(generation)?;
             }
-            Ok(noted)
+            let mut again = 0;
+            if !recovered.is_empty() {
+                let of = |username: &str| recovered.contains(&username.to_lowercase());
+                again = journal.look_again_at_held(UNREADABLE, of, now)?;
+            }
+            Ok((noted, again))
         })?;
+        if again > 0 {
+            tracing::info!(
+                event = "notice.again",
+                mails = again,
+                "mails that were held because their account could not be used are looked at again"
+            );
+            self.again.send_replace(());
+        }
         if noted {
             self.bell.notify_one();
         }

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::held::HeldError;
 use super::super::state::StateError;
+use super::accounts::UNREADABLE;
 use super::mails::log;
 use super::{Content, Outcome, Report, Worker};
 use crate::api::{Acceptance, HeldLine, VersionLine};
@@ -67,10 +68,14 @@ impl Worker {
             );
         }
         // Only what is held for that is worth a look into the vault.
-        if mail.reason.as_deref() == Some("account-unreadable")
+        if mail.reason.as_deref() == Some(UNREADABLE)
             && let Err(error) = self.history(username)
         {
-            return (false, error.hint());
+            let hint = error.hint();
+            return (
+                false,
+                format!("{hint}; then it is looked at again by itself"),
+            );
         }
         (
             true,

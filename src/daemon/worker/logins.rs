@@ -59,7 +59,8 @@ impl Worker {
                     jobs.extend(job);
                 }
                 // Its problem is on the board; those that can be checked are.
-                Err(StateError::Document { .. } | StateError::Vanished(_)) => {
+                Err(error) if error.is_of_one_account() => {
+                    has_changed = true;
                     self.due.remove(username);
                 }
                 Err(error) if jobs.is_empty() => return Err(error),
@@ -153,7 +154,7 @@ impl Worker {
         tracing::error!(event = "salesforce.unwritten", username, answer = said.answer.word(),
             error = %crate::chain(&error), hint = error.hint(), next = %said.next,
             "what Salesforce has said cannot be written down, and is kept until it can");
-        self.unsettled.insert(username.to_owned());
+        self.unsettle(username);
         self.logins.insert(username.to_owned(), Some(said));
         self.bell.notify_one();
         Err(error)

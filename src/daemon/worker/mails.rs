@@ -259,7 +259,17 @@ impl Worker {
                 )
                 .of(username)),
                 Some(account) => {
-                    let event = self.event(report, judgement, notice, verdict.to_string())?;
+                    // The account first: where it cannot be used, that says more than
+                    // what is wrong with the key of the fingerprints.
+                    let event = self
+                        .account(desk, &account.username)
+                        .and_then(|_| self.event(report, judgement, notice, verdict.to_string()));
+                    let event = match event {
+                        Err(error) if error.is_of_one_account() => {
+                            return Ok(self.held_as_unreadable(&account.username, &error));
+                        }
+                        event => event?,
+                    };
                     let taken_before = known.is_some_and(Kind::is_settled);
                     self.take(desk, &account, event, taken_before, report.dry_run, now)
                 }

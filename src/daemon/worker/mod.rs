@@ -25,14 +25,14 @@ mod standing;
 mod tell;
 mod thread;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{Timestamp, civil};
 use ring::hmac;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::board::{Board, Kept, Stands};
+use super::board::{Board, Kept, Stands, Unsettled};
 use super::elsewhere::Elsewhere;
 use super::state::{self, StateError};
 use crate::config::{self, Config, SecretSource};
@@ -59,8 +59,8 @@ pub struct Worker {
     /// of them last changed.
     standing: BTreeMap<String, Stands>,
     /// Accounts that could not be read, or whose document or entry could not be
-    /// written: they are tried again.
-    unsettled: BTreeSet<String>,
+    /// written: they are tried again. With what is wrong with that one alone.
+    unsettled: BTreeMap<String, Option<Unsettled>>,
     /// The key of the keyed hashes, once it was read.
     print_key: Option<hmac::Key>,
     /// When something is to be done for an account.
@@ -77,6 +77,8 @@ pub struct Worker {
     looked: Timestamp,
     /// Rung where something may be due.
     bell: Arc<Notify>,
+    /// Told where mails that were held are to be looked at again.
+    again: watch::Sender<()>,
 }
 
 /// A mail that was looked at.
@@ -137,7 +139,7 @@ impl Worker {
             board,
             elsewhere: Elsewhere::default(),
             standing: BTreeMap::new(),
-            unsettled: BTreeSet::new(),
+            unsettled: BTreeMap::new(),
             print_key: None,
             due: BTreeMap::new(),
             logins: BTreeMap::new(),
@@ -145,6 +147,7 @@ impl Worker {
             settling: BTreeMap::new(),
             looked: Timestamp::MIN,
             bell: Arc::default(),
+            again: watch::Sender::new(()),
         })
     }
 
@@ -161,15 +164,13 @@ impl Worker {
         self.compare_vault()?;
         let config = Arc::clone(&self.config);
         let now = Timestamp::now();
+        // None is known to be well yet.
+        let usernames = config.accounts.iter().map(|a| (a.username.clone(), None));
+        self.unsettled.extend(usernames);
         let mut desk = self.desk(&config.accounts)?;
         for account in &config.accounts {
             match self.let_happen(&mut desk, account, Event::Reconcile, now) {
-                Err(error @ (StateError::Document { .. } | StateError::Vanished(_))) => {
-                    tracing::error!(event = "account.unreadable", username = %account.username,
-                        error = %crate::chain(&error), hint = error.hint(),
-                        "an account cannot be kept");
-                    self.unsettled.insert(account.username.clone());
-                }
+                Err(error) if error.is_of_one_account() => {}
                 happened => drop(happened?),
             }
         }
@@ -185,19 +186,47 @@ impl Worker {
         let mut desk = match self.desk(accounts.iter().copied()) {
             Ok(desk) => desk,
             Err(error) => {
-                let usernames = accounts.iter().map(|account| account.username.clone());
-                self.unsettled.extend(usernames);
+                for account in accounts {
+                    self.unsettle(&account.username);
+                }
                 return Err(error);
             }
         };
         let mut outcome = Ok(());
         for account in accounts {
-            if let Err(error) = self.let_happen(&mut desk, account, Event::Reconcile, now) {
-                self.unsettled.insert(account.username.clone());
-                outcome = outcome.and(Err(error));
+            match self.let_happen(&mut desk, account, Event::Reconcile, now) {
+                Ok(_) => {}
+                // Its problem is on the board.
+                Err(error) if error.is_of_one_account() => {}
+                Err(error) => {
+                    self.unsettle(&account.username);
+                    outcome = outcome.and(Err(error));
+                }
             }
         }
         outcome.and(self.clear(desk, &[], now))
+    }
+
+    /// An account is to be tried again.
+    fn unsettle(&mut self, username: &str) {
+        self.unsettled.entry(username.to_owned()).or_default();
+    }
+
+    /// What is kept for an account cannot be used. It is told of once, and tried
+    /// again.
+    fn cannot_use(&mut self, username: &str, error: &StateError) {
+        let (error, hint) = (crate::chain(error), error.hint());
+        let told = self.unsettled.entry(username.to_owned()).or_default();
+        if told.as_ref().is_none_or(|told| told.error != error) {
+            tracing::error!(
+                event = "account.unreadable",
+                username,
+                error,
+                hint,
+                "an account cannot be kept"
+            );
+        }
+        *told = Some(Unsettled { error, hint });
     }
 
     /// A vault that was put back from a copy lacks what mails have brought since,
@@ -235,7 +264,7 @@ impl Worker {
         let config = Arc::clone(&self.config);
         let is_due = |account: &&config::Account| {
             let elsewhere = account.password != SecretSource::Vault;
-            self.unsettled.contains(&account.username) || (everything && elsewhere)
+            self.unsettled.contains_key(&account.username) || (everything && elsewhere)
         };
         let due: Vec<_> = config.accounts.iter().filter(is_due).collect();
         let mut outcome = self.reconcile_all(&due);

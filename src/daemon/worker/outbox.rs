@@ -124,7 +124,8 @@ impl Worker {
         );
         match self.job(desk, parcel) {
             // What is wrong with one account keeps nobody from hearing of the others.
-            Err(error @ (StateError::Document { .. } | StateError::Vanished(_))) => {
+            Err(error) if error.is_of_one_account() => {
+                self.cannot_use(&username, &error);
                 let next_try = now.saturating_add(SignedDuration::from_secs(WAITS.1));
                 let told = (crate::chain(&error), error.hint());
                 self.journal.not_delivered(
@@ -141,7 +142,7 @@ impl Worker {
             Ok(None) => {
                 self.journal.forget_parcel((&sink, &username))?;
                 if self.is_for((&sink, &username)) {
-                    self.unsettled.insert(username);
+                    self.unsettle(&username);
                 }
                 Ok(None)
             }
@@ -189,7 +190,7 @@ impl Worker {
         for parcel in parcels {
             match self.job(&mut desk, parcel) {
                 // Its problem is on the board.
-                Err(StateError::Document { .. } | StateError::Vanished(_)) => {}
+                Err(error) if error.is_of_one_account() => {}
                 job => jobs.extend(job?),
             }
         }

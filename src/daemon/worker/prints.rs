@@ -44,8 +44,21 @@ impl Worker {
         Ok(hex(hash.sign().as_ref().get(..8).unwrap_or_default()))
     }
 
+    /// Whether the key is there, where there must be one.
+    pub(super) fn key_is_there(&mut self) -> Result<(), StateError> {
+        if self.print_key.is_none() && self.journal.has_taken_any()? {
+            self.read_or_make_key(true)?;
+        }
+        Ok(())
+    }
+
     fn read_or_make_key(&mut self, dry_run: bool) -> Result<hmac::Key, StateError> {
         let kept = self.vault.read(INTERNAL_SERVICE, KEY)?;
+        // A store that hides what it has must not be given another key: with that,
+        // what is known would look new, and what was refused would be tried again.
+        if kept.is_none() && self.journal.has_taken_any()? {
+            return Err(StateError::KeyVanished);
+        }
         let is_kept = kept.is_some() || !dry_run;
         let text = if let Some(text) = kept {
             text

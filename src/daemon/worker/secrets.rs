@@ -14,7 +14,7 @@ impl Worker {
     /// Sets a secret; the Salesforce password of an account completes a token
     /// that waits for it.
     pub fn set_secret(&mut self, name: &SecretName, secret: &Secret) -> Result<(), StateError> {
-        self.unsettle(name);
+        self.will_unsettle(name);
         self.vault
             .write(INTERNAL_SERVICE, &name.to_string(), secret)?;
         tracing::info!(event = "secret.set", name = %name, "a secret was set");
@@ -24,7 +24,7 @@ impl Worker {
     /// Removes a secret; `false` where there was none. With the password of an
     /// account goes the credential that holds it.
     pub fn remove_secret(&mut self, name: &SecretName) -> Result<bool, StateError> {
-        self.unsettle(name);
+        self.will_unsettle(name);
         // The credential first: it holds the password, and a crash between the
         // two must leave nothing of it that the name does not show.
         if let SecretName::Account(username) = name
@@ -49,11 +49,12 @@ impl Worker {
 
     /// Whatever of it is written, and of what follows from it, will be made up
     /// for.
-    fn unsettle(&mut self, name: &SecretName) {
+    fn will_unsettle(&mut self, name: &SecretName) {
         if let SecretName::Account(username) = name
             && let Some(account) = self.config.account(username)
         {
-            self.unsettled.insert(account.username.clone());
+            let username = account.username.clone();
+            self.unsettle(&username);
         }
     }
 

@@ -5,9 +5,13 @@ use jiff::SignedDuration;
 
 use super::super::errands::CheckJob;
 use super::*;
-use crate::api::AccountState;
+use crate::INTERNAL_SERVICE;
+use crate::api::{AccountState, AccountStatus};
+use crate::judge::Finding;
+use crate::notice::{Envelope, Notice, Username};
 use crate::rotation::Answer;
 use crate::rotation::Source;
+use crate::sender::{Proof, Verdict};
 use crate::sink::Credential;
 
 const USER: &str = "mariana@idalko.com";
@@ -63,6 +67,45 @@ impl Rig {
         self.worker.clear(desk, &[], at).unwrap();
     }
 
+    /// A trusted mail, from its fetching on: what became of it.
+    fn mail(&mut self, username: &str, token: &str, uid: u32) -> Outcome {
+        let notice = Notice {
+            username: Username::new(username),
+            token: Secret::new(token.to_owned()),
+        };
+        let proof = Proof::Dkim {
+            domain: "salesforce.com".into(),
+            selector: "s".into(),
+            date_signed: false,
+        };
+        let judgement = Judgement {
+            envelope: Envelope {
+                from: None,
+                message_id: None,
+                date: None,
+            },
+            finding: Finding::Notice(notice, Verdict::Trusted(proof)),
+        };
+        let report = Report {
+            place: Place {
+                mailbox: "ops".into(),
+                folder: "INBOX".into(),
+                uid_validity: 1,
+                uid,
+            },
+            received: Timestamp::now(),
+            content: Content::Judged(Box::new(judgement)),
+            cursor: None,
+            dry_run: false,
+        };
+        self.worker.receive(report).unwrap()
+    }
+
+    fn key(&self) -> Option<Secret> {
+        let vault = &self.worker.vault;
+        vault.read(INTERNAL_SERVICE, "fingerprint-key").unwrap()
+    }
+
     /// Whom a sink is told of now, and what.
     fn deliveries(&mut self, now: Timestamp) -> Vec<Credential> {
         let jobs = self.worker.begin_deliveries(now, 8).unwrap();
@@ -92,7 +135,7 @@ fn open(folder: &tempfile::TempDir, tables: &str) -> Worker {
     let path = folder.path().join("tokenwatch.toml");
     let text = format!(
         "state-dir = \"{0}/state\"\n{tables}\n\
-         [[sink]]\nkind = \"file\"\nname = \"sink\"\npath = \"{0}/credential\"\n",
+         [[sink]]\nkind = \"file\"\nname = \"sink\"\npath = \"{0}/{{username}}\"\n",
         folder.path().display()
     );
     std::fs::write(&path, text).unwrap();
@@ -353,7 +396,10 @@ fn a_login_that_the_journal_does_not_hear_of_is_made() {
     desk.worker.journal.refuse(true);
     let jobs = desk.worker.begin_checks(now, 8).unwrap();
     assert_eq!(jobs.len(), 1);
-    assert!(desk.worker.unsettled.contains(USER), "and it is told of");
+    assert!(
+        desk.worker.unsettled.contains_key(USER),
+        "and it is told of"
+    );
     assert!(answer(&mut desk, &jobs[0], Answer::Works, now).is_err());
     desk.worker.journal.refuse(false);
     let next = desk.worker.next_errand().unwrap().unwrap();
@@ -431,4 +477,51 @@ async fn who_waits_for_a_secret_elsewhere_keeps_nobody_from_the_worker() {
     };
     let (secret, ()) = tokio::join!(handle.secret(&source, name), others);
     assert_eq!(secret.unwrap().unwrap().expose(), "pass");
+}
+
+/// A store that hides what it has: with another key a known token would look new, and a
+/// refused one would be tried again.
+#[test]
+fn no_key_is_made_where_there_must_be_one() {
+    const OTHER: &str = "new@idalko.com";
+    let tables = unchecked(USER) + &unchecked(OTHER);
+    let mut desk = Rig::new(&tables);
+    desk.set_password(USER, "pass");
+    assert_eq!(desk.mail(USER, "token1", 1).kind, Kind::Updated);
+    let kept = desk.key().unwrap();
+    let document = "document/mariana@idalko.com";
+    let account = desk.worker.vault.read(INTERNAL_SERVICE, document).unwrap();
+    let hide =
+        |desk: &Rig, name| assert!(desk.worker.vault.remove(INTERNAL_SERVICE, name).unwrap());
+    hide(&desk, "fingerprint-key");
+    hide(&desk, document);
+
+    let mut desk = desk.restart(&tables);
+    desk.worker.make_vault().unwrap_err();
+    for (username, why, uid) in [
+        (USER, "kept for", 2),
+        (OTHER, "the key of the fingerprints", 3),
+    ] {
+        let outcome = desk.mail(username, "token2", uid);
+        assert_eq!(outcome.reason.as_deref(), Some("account-unreadable"));
+        assert!(outcome.detail.unwrap().contains(why));
+        // Nor does it come to rest before it is mended.
+        desk.worker.tidy(true).unwrap();
+        assert!(desk.worker.unsettled.contains_key(username));
+        assert_eq!(desk.worker.undecided("ops", "INBOX", 1).unwrap(), [0; 0]);
+    }
+    assert_eq!(desk.key(), None);
+    let states = desk.worker.credentials().unwrap();
+    let is_unreadable = |status: &AccountStatus| status.state == AccountState::Unreadable;
+    assert!(states.iter().all(is_unreadable), "{states:?}");
+
+    for (name, secret) in [("fingerprint-key", kept), (document, account.unwrap())] {
+        let vault = &desk.worker.vault;
+        vault.write(INTERNAL_SERVICE, name, &secret).unwrap();
+    }
+    desk.worker.tidy(false).unwrap();
+    assert!(desk.worker.unsettled.is_empty());
+    let again = desk.worker.undecided("ops", "INBOX", 1).unwrap();
+    assert_eq!(again, [2, 3]);
+    assert_eq!(desk.mail(USER, "token2", 2).kind, Kind::Updated);
 }

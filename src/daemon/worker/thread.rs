@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::super::board::Board;
 use super::super::elsewhere::Elsewhere;
@@ -22,6 +22,7 @@ pub struct Handle {
     board: Arc<Board>,
     elsewhere: Elsewhere,
     bell: Arc<Notify>,
+    again: watch::Sender<()>,
 }
 
 /// Puts a worker on its own thread. The receiver hears of its end.
@@ -32,6 +33,7 @@ pub(in crate::daemon) fn start(
     let (ended, end) = oneshot::channel();
     let (board, bell) = (Arc::clone(&worker.board), Arc::clone(&worker.bell));
     let elsewhere = worker.elsewhere.clone();
+    let again = worker.again.clone();
     std::thread::Builder::new()
         .name("worker".into())
         .spawn(move || {
@@ -51,6 +53,7 @@ pub(in crate::daemon) fn start(
         board,
         elsewhere,
         bell,
+        again,
     };
     Ok((handle, end))
 }
@@ -59,6 +62,11 @@ impl Handle {
     /// Rung where an errand may be due.
     pub(in crate::daemon) fn bell(&self) -> Arc<Notify> {
         Arc::clone(&self.bell)
+    }
+
+    /// Tells where mails that were held have become undecided.
+    pub(in crate::daemon) fn again(&self) -> watch::Receiver<()> {
+        self.again.subscribe()
     }
 
     /// A secret from where the configuration says that it is; `None` where the
@@ -94,6 +102,8 @@ impl Handle {
             Ok(_) => self.board.worker_is_well(),
             // Where a secret is elsewhere, that is not the storage's fault.
             Err(StateError::Secret(_)) => {}
+            // The account's problem is on the board.
+            Err(error) if error.is_of_one_account() => {}
             Err(error) => self.board.worker_failed(crate::chain(error), error.hint()),
         }
         result

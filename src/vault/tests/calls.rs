@@ -39,28 +39,52 @@ fn a_call_that_hangs_fails_those_behind_it_at_once_and_may_land_late() {
     assert_eq!(vault.read("a", "b").unwrap().unwrap().expose(), "second");
 }
 
-/// A service that was started anew is connected to again.
+/// A service that was started anew is connected to again, and a library that panicked
+/// begins anew.
 #[test]
 fn a_store_that_fails_is_opened_again() {
-    let opened = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&opened);
-    let open = move || {
-        let nth = counter.fetch_add(1, Ordering::SeqCst);
-        let odd = Odd {
-            fails_at_write: (nth == 0).then_some(0),
-            ..Odd::default()
+    let failing = || Odd {
+        fails_at_write: Some(0),
+        ..Odd::default()
+    };
+    let panicking = || Odd {
+        panics_at_write: Some(0),
+        ..Odd::default()
+    };
+    for first in [failing as fn() -> Odd, panicking] {
+        let opened = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&opened);
+        let open = move || {
+            let odd = match counter.fetch_add(1, Ordering::SeqCst) {
+                0 => first(),
+                _ => Odd::default(),
+            };
+            Ok(Arc::new(OddStore(Arc::new(odd))) as Arc<CredentialStore>)
         };
-        Ok(Arc::new(OddStore(Arc::new(odd))) as Arc<CredentialStore>)
-    };
-    let vault = Vault {
-        calls: Calls::start(open).unwrap(),
-        file: None,
-    };
-    let secret = Secret::new("x".into());
-    let error = vault.write("a", "b", &secret).unwrap_err();
-    assert!(matches!(error, VaultError::Store(_)), "{error}");
-    for _ in 0..2 {
-        vault.write("a", "b", &secret).unwrap();
-        assert_eq!(opened.load(Ordering::SeqCst), 2);
+        let vault = Vault {
+            calls: Calls::start(open).unwrap(),
+            file: None,
+        };
+        let secret = Secret::new("x".into());
+        let error = vault.write("a", "b", &secret).unwrap_err();
+        assert!(matches!(error, VaultError::Store(_)), "{error}");
+        for _ in 0..2 {
+            vault.write("a", "b", &secret).unwrap();
+            assert_eq!(opened.load(Ordering::SeqCst), 2);
+        }
     }
+}
+
+/// What is wrong with one entry is said of that one, and the store is not to blame.
+#[test]
+fn an_entry_that_is_no_text_is_one_entry() {
+    let odd = Arc::<Odd>::default();
+    let vault = over(&odd, Duration::from_secs(10));
+    vault.write("a", "b", &Secret::new("x".into())).unwrap();
+    let key = ("a".to_owned(), "c".to_owned());
+    odd.entries.lock().unwrap().insert(key, vec![0xff]);
+    let error = vault.read("a", "c").unwrap_err();
+    assert!(error.is_of_one_entry(), "{error}");
+    assert_eq!(error.to_string(), "what is stored for c (a) is no text");
+    assert_eq!(vault.read("a", "b").unwrap().unwrap().expose(), "x");
 }

@@ -18,6 +18,7 @@ pub(super) struct Odd {
     /// Writes wait until this is let go.
     pub(super) gate: Mutex<()>,
     pub(super) fails_at_write: Option<usize>,
+    pub(super) panics_at_write: Option<usize>,
     pub(super) garbles: bool,
     pub(super) hides: bool,
     pub(super) writes: AtomicUsize,
@@ -64,6 +65,7 @@ impl CredentialApi for OddEntry {
     fn set_secret(&self, secret: &[u8]) -> keyring_core::Result<()> {
         drop(self.0.gate.lock().unwrap());
         let nth = self.0.writes.fetch_add(1, Ordering::SeqCst);
+        assert_ne!(self.0.panics_at_write, Some(nth), "a library goes wrong");
         if self.0.fails_at_write == Some(nth) {
             return Err(keyring_core::Error::PlatformFailure("odd".into()));
         }
