@@ -147,8 +147,13 @@ fn a_vault_in_memory_is_warned_of() {
     let machine = Machine::new(&basic(""));
     let _disk = crate::system::Disk::mount(&machine.state_dir());
     machine.set_secret(&format!("account/{USER}"), "x");
+    machine.set_secret("mailbox/ops", "x");
     let checked = machine.run(&["check", "--offline"]);
-    assert_eq!(checked.code, 1);
+    assert_eq!(
+        checked.code, 0,
+        "a warning is no failure: {}",
+        checked.stdout
+    );
     assert!(
         checked.stdout.contains("! vault after a reboot")
             && checked.stdout.contains("file system in memory"),
