@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use axum::Router;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use hyper::header::CONTENT_LENGTH;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -168,7 +169,12 @@ async fn answer(
         request.extensions_mut().insert(peer);
         let answering = router.clone().oneshot(request);
         async move {
-            let response = answering.await?;
+            let mut response = answering.await?;
+            // The body below does not tell its length any more.
+            if let Some(length @ 1..) = response.body().size_hint().exact() {
+                let headers = response.headers_mut();
+                headers.entry(CONTENT_LENGTH).or_insert(length.into());
+            }
             // It is there until the last of the body has been taken.
             let sent = |body: axum::body::Body| {
                 body.map_frame(move |frame| {

@@ -269,7 +269,7 @@ async fn line_ends_in_what_is_sent() {
     let password = machine.folder.path().join("mailbox.secret");
     std::fs::write(password, "a\r\nt9 DELETE INBOX\r\n").unwrap();
     let ended = machine.run(&["run", "--once"]);
-    ended.failed(ended.code, "one line of text", "hint");
+    ended.failed(ended.code, "one line of UTF-8 text", "hint");
     assert_ne!(ended.code, 0);
     let heard = server.heard();
     let harmless =
