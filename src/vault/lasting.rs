@@ -27,7 +27,7 @@ impl Lasting {
         match self {
             Self::Kept => None,
             Self::Kernel => Some(
-                "after a reboot, set the secrets again and run `tokenwatch resync --since all`; `tokenwatch vault move --to file` keeps them on the disk",
+                "after a reboot, stop the daemon, move journal.db away, and set the secrets again: the mailboxes are looked through anew then; `tokenwatch vault move --to file` keeps them on the disk",
             ),
             Self::InMemory(_) => {
                 Some("set `state-dir`, or `path` in [vault], to a folder on the disk")

@@ -589,9 +589,11 @@ async fn cut_off_between_vault_and_journal_it_is_made_up_for() {
     for file in ["vault.age", "vault.key"] {
         std::fs::remove_file(machine.state_dir().join(file)).unwrap();
     }
-    machine
-        .run(&["credential", "list"])
-        .failed(65, "has lost what was kept", "put back the vault");
+    machine.run(&["credential", "history", USER]).failed(
+        65,
+        "has lost what was kept",
+        "put back the vault",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
