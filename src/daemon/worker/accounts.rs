@@ -25,39 +25,39 @@ pub(super) const UNREADABLE: &str = "account-unreadable";
 
 impl Worker {
     /// Hands a trusted notice to the rotation, and puts what follows on the desk.
+    /// It is made when the account is known to be usable, so that what is wrong
+    /// with the account is what is told.
     pub(super) fn take(
         &mut self,
         desk: &mut Desk,
         configured: &config::Account,
-        event: Event,
+        notice: impl FnOnce(&mut Self) -> Result<Event, StateError>,
         taken_before: bool,
         dry_run: bool,
         now: Timestamp,
     ) -> Result<Outcome, StateError> {
-        match self.taken(desk, configured, event, taken_before, dry_run, now) {
+        match self.taken(desk, configured, notice, taken_before, dry_run, now) {
+            // What is wrong with one account must not stop the others' mails.
             Err(error) if error.is_of_one_account() => {
-                Ok(self.held_as_unreadable(&configured.username, &error))
+                let username = &configured.username;
+                self.cannot_use(username, &error);
+                Ok(Outcome::because(Kind::Held, UNREADABLE, crate::chain(&error)).of(username))
             }
             taken => taken,
         }
-    }
-
-    /// What is wrong with one account must not stop the others' mails.
-    pub(super) fn held_as_unreadable(&mut self, username: &str, error: &StateError) -> Outcome {
-        self.cannot_use(username, error);
-        Outcome::because(Kind::Held, UNREADABLE, crate::chain(error)).of(username)
     }
 
     fn taken(
         &mut self,
         desk: &mut Desk,
         configured: &config::Account,
-        event: Event,
+        notice: impl FnOnce(&mut Self) -> Result<Event, StateError>,
         taken_before: bool,
         dry_run: bool,
         now: Timestamp,
     ) -> Result<Outcome, StateError> {
         let account = self.all_of(desk, &configured.username)?;
+        let event = notice(self)?;
         let password = self.password(desk, configured, dry_run)?;
         let source = match &event {
             Event::Notice { source, .. } => Some(source.clone()),

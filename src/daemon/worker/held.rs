@@ -112,7 +112,7 @@ impl Worker {
             Some(_) => return Err(HeldError::Changed(id)),
         }
         let mut desk = self.desk([&account])?;
-        let mut outcome = self.take(&mut desk, &account, event, false, false, now)?;
+        let mut outcome = self.take(&mut desk, &account, |_| Ok(event), false, false, now)?;
         settled(id, &outcome)?;
         outcome.detail = Some("a person accepted it".to_owned());
         outcome.message_id.clone_from(&shown.message_id);
@@ -172,7 +172,8 @@ impl Worker {
             Kind::Duplicate
         } else {
             let mut desk = self.desk([&account])?;
-            let foreseen = self.take(&mut desk, &account, event.clone(), false, true, now)?;
+            let foreseen = event.clone();
+            let foreseen = self.take(&mut desk, &account, |_| Ok(foreseen), false, true, now)?;
             settled(id, &foreseen)?;
             foreseen.kind
         };

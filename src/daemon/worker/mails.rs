@@ -65,23 +65,21 @@ impl Worker {
         outcomes.pop().ok_or(StateError::Stopped)
     }
 
-    /// Takes mails in from a look that is not through. Where they bring a token,
-    /// it is waited for what else it brings, before anybody is told.
+    /// Takes mails in from a look through one folder that is not through. Where
+    /// they bring a token, it is waited for what else it brings, before anybody is
+    /// told.
     pub(in crate::daemon) fn receive_some(
         &mut self,
         reports: Vec<Report>,
     ) -> Result<Vec<Outcome>, StateError> {
         let now = Timestamp::now();
-        let places: Vec<_> = reports
-            .iter()
-            .map(|report| (!report.dry_run).then(|| report.place.clone()))
-            .collect();
+        let first = reports.first().filter(|report| !report.dry_run);
+        let from = first.map(|report| report.place.clone());
         let outcomes = self.receive_all(reports)?;
-        for (place, outcome) in places.iter().zip(&outcomes) {
-            if let (Some(place), Kind::Updated, Some(username)) =
-                (place, outcome.kind, &outcome.username)
-            {
-                self.may_bring_more(username, (&place.mailbox, &place.folder), now);
+        if let Some(from) = from {
+            let brought = outcomes.iter().filter(|it| it.kind == Kind::Updated);
+            for username in brought.filter_map(|it| it.username.as_ref()) {
+                self.may_bring_more(username, (&from.mailbox, &from.folder), now);
             }
         }
         Ok(outcomes)
@@ -259,16 +257,8 @@ impl Worker {
                 )
                 .of(username)),
                 Some(account) => {
-                    // The account first: where it cannot be used, that says more than
-                    // what is wrong with the key of the fingerprints.
-                    let event = self
-                        .account(desk, &account.username)
-                        .and_then(|_| self.event(report, judgement, notice, verdict.to_string()));
-                    let event = match event {
-                        Err(error) if error.is_of_one_account() => {
-                            return Ok(self.held_as_unreadable(&account.username, &error));
-                        }
-                        event => event?,
+                    let event = |worker: &mut Self| {
+                        worker.event(report, judgement, notice, verdict.to_string())
                     };
                     let taken_before = known.is_some_and(Kind::is_settled);
                     self.take(desk, &account, event, taken_before, report.dry_run, now)

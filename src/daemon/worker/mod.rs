@@ -163,18 +163,10 @@ impl Worker {
     pub fn start_up(&mut self) -> Result<(), StateError> {
         self.compare_vault()?;
         let config = Arc::clone(&self.config);
-        let now = Timestamp::now();
         // None is known to be well yet.
         let usernames = config.accounts.iter().map(|a| (a.username.clone(), None));
         self.unsettled.extend(usernames);
-        let mut desk = self.desk(&config.accounts)?;
-        for account in &config.accounts {
-            match self.let_happen(&mut desk, account, Event::Reconcile, now) {
-                Err(error) if error.is_of_one_account() => {}
-                happened => drop(happened?),
-            }
-        }
-        self.clear(desk, &[], now)?;
+        self.reconcile_all(&config.accounts.iter().collect::<Vec<_>>())?;
         self.expire_held(Timestamp::now())?;
         self.tell_board()
     }

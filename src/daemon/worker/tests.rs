@@ -64,7 +64,7 @@ impl Rig {
         };
         let mut desk = self.worker.desk([&account]).unwrap();
         self.worker
-            .take(&mut desk, &account, event, false, false, at)
+            .take(&mut desk, &account, |_| Ok(event), false, false, at)
             .unwrap();
         self.worker.clear(desk, &[], at).unwrap();
     }
